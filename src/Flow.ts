@@ -1,0 +1,209 @@
+/**
+ * A flow is a Stream of batches that also knows its topology: the topics and stores it touches, before anything runs.
+ * A stage is a function from flow to flow.
+ */
+import { Cause, Context, Effect, Option, Result, type Scope, Stream } from "effect"
+import type { Batch, Dropped, Failed, Failure } from "./Batch.ts"
+import { fail, gather, RecordContext, RecordDefect, row } from "./Batch.ts"
+import { Logged, type LoggedStore, type StoreSpec } from "./Task.ts"
+import type { Any as AnyTopic } from "./Topic.ts"
+
+/** What one stage adds to the topology. */
+export interface Node {
+  readonly stage: string
+  readonly inputs: ReadonlyArray<AnyFlow>
+  readonly reads: ReadonlyArray<AnyTopic>
+  readonly writes: ReadonlyArray<AnyTopic>
+  readonly stores: ReadonlyArray<StoreSpec<unknown>>
+  /** Flows closed by a repartition: they run as tasks of their own, and what they write is read here. */
+  readonly feeds: ReadonlyArray<AnyFlow>
+}
+
+export interface Flow<out A, out F = never, out E = never, out R = never> extends Stream.Stream<Batch<A, F>, E, R> {
+  readonly node: Node
+}
+
+export type AnyFlow = Flow<unknown, unknown, unknown, unknown>
+
+/**
+ * A stage whose input type is fixed by its arguments. A stage that keeps fields it does not know declares `A` on the
+ * returned function instead: on the constructor, `A` would collapse as soon as the stage is kept in a constant.
+ */
+export type Stage<in A, out B, out G = never, out E2 = never, out R2 = never> = <F, E, R>(
+  flow: Flow<A, F, E, R>,
+) => Flow<B, F | G, E | E2, R | R2>
+
+export const fromStream = <A, F, E, R>(
+  stream: Stream.Stream<Batch<A, F>, E, R>,
+  node: Partial<Node> & { readonly stage: string },
+): Flow<A, F, E, R> =>
+  Object.assign(Stream.fromChannel(stream.channel), {
+    node: { inputs: [], reads: [], writes: [], stores: [], feeds: [], ...node },
+  })
+
+/** The flows that a task reads once for several consumers; empty where nothing is shared. */
+export const Shared = Context.Reference<ReadonlyMap<AnyFlow, AnyFlow>>("millrace/Flow/Shared", {
+  defaultValue: () => new Map(),
+})
+
+/** A flow as a stage's input: the task's shared reading of it where it has several consumers, else itself. */
+export const input = <A, F, E, R>(flow: Flow<A, F, E, R>): Stream.Stream<Batch<A, F>, E, R> =>
+  Stream.unwrap(Effect.map(Shared, (shared) => (shared.get(flow) ?? flow) as Flow<A, F, E, R>))
+
+export interface Uses extends Partial<Omit<Node, "stage" | "inputs">> {
+  readonly stage: string
+}
+
+/** A pure stage. One batch in, one batch out, in order: the law that makes branches, joins and commits line up. */
+export const each =
+  <A, B, G = never>(step: <F>(batch: Batch<A, F>) => Batch<B, F | G>, uses: Uses): Stage<A, B, G> => (flow) =>
+    fromStream(Stream.map(input(flow), (batch) => step(batch)), { ...uses, inputs: [flow] })
+
+/**
+ * A stage with state: `open` runs once per task, and what it returns closes over that task's state. What it changes in
+ * stores that it opened is logged when the batch at hand commits.
+ */
+export const perTask = <A, B, G, E2, R2, E3, R3>(
+  open: Effect.Effect<<F>(batch: Batch<A, F>) => Effect.Effect<Batch<B, F | G>, E2, R2>, E3, R3>,
+  uses: Uses,
+): Stage<A, B, G, E2 | E3, R2 | Exclude<R3, Scope.Scope>> =>
+(flow) =>
+  fromStream(
+    Stream.unwrap(Effect.gen(function* () {
+      const stores: Array<LoggedStore<unknown>> = []
+      const step = yield* recordingStores(open, stores)
+      return Stream.mapEffect(
+        input(flow),
+        (batch) => stores.length === 0 ? step(batch) : Effect.map(step(batch), (out) => attachChanges(out, stores)),
+      )
+    })),
+    { ...uses, inputs: [flow] },
+  )
+
+const recordingStores = <A, E, R>(open: Effect.Effect<A, E, R>, opened: Array<LoggedStore<unknown>>) =>
+  Effect.flatMap(Effect.serviceOption(Logged), (logged) =>
+    Option.isNone(logged) ? open : Effect.provideService(open, Logged, {
+      store: (spec) => Effect.tap(logged.value.store(spec), (store) => Effect.sync(() => opened.push(store))),
+    }) as Effect.Effect<A, E, R>)
+
+const attachChanges = <A, F>(batch: Batch<A, F>, stores: ReadonlyArray<LoggedStore<unknown>>): Batch<A, F> => {
+  const changes = stores.flatMap((store) => store.takeChanges())
+  return changes.length === 0 ? batch : { ...batch, changes: [...batch.changes, ...changes] }
+}
+
+/** Calls `f` for every value; a throw becomes a defect that names the record. */
+const forValues = <A, F>(batch: Batch<A, F>, f: (value: A, record: RecordContext, i: number) => void): void => {
+  const { values } = batch
+  let i = 0
+  try {
+    for (; i < values.length; i++) f(values[i]!, new RecordContext(batch, i), i)
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
+  }
+}
+
+/** Changes every value. A throw in `f` stops the task and names the record. */
+export const map = <A, B>(f: (value: A, record: RecordContext) => B): Stage<A, B> =>
+  each(<F>(batch: Batch<A, F>): Batch<B, F> => {
+    const values = new Array<B>(batch.values.length)
+    forValues(batch, (value, record, i) => values[i] = f(value, record))
+    return { ...batch, values }
+  }, { stage: "map" })
+
+/** Puts any number of values in the place of each, in order. A value that becomes none is counted as dropped. */
+export const flatMap = <A, B>(f: (value: A, record: RecordContext) => Iterable<B>): Stage<A, B> =>
+  each(<F>(batch: Batch<A, F>): Batch<B, F> => {
+    const values: Array<B> = []
+    const from: Array<number> = []
+    const dropped: Array<Dropped> = []
+    forValues(batch, (value, record, i) => {
+      const before = values.length
+      for (const made of f(value, record)) {
+        values.push(made)
+        from.push(i)
+      }
+      if (values.length === before) dropped.push({ row: row(batch, i), reason: "empty" })
+    })
+    return { ...gather(batch, values, Uint32Array.from(from)), dropped: [...batch.dropped, ...dropped] }
+  }, { stage: "flatMap" })
+
+/** Keeps the values for which `is` holds; the others are dropped and counted under `reason`. */
+export const filter: {
+  <A, B extends A>(is: (value: A, record: RecordContext) => value is B, reason?: string): Stage<A, B>
+  <A>(is: (value: A, record: RecordContext) => boolean, reason?: string): Stage<A, A>
+} = <A>(is: (value: A, record: RecordContext) => boolean, reason = "filtered"): Stage<A, A> =>
+  each(<F>(batch: Batch<A, F>): Batch<A, F> => {
+    const values: Array<A> = []
+    const from = new Uint32Array(batch.values.length)
+    const dropped: Array<Dropped> = []
+    forValues(batch, (value, record, i) => {
+      if (is(value, record)) {
+        from[values.length] = i
+        values.push(value)
+      } else dropped.push({ row: row(batch, i), reason })
+    })
+    if (dropped.length === 0) return batch
+    return {
+      ...gather(batch, values, from.subarray(0, values.length)),
+      dropped: batch.dropped.length === 0 ? dropped : [...batch.dropped, ...dropped],
+    }
+  }, { stage: "filter" })
+
+/** Changes every value with a function that can refuse it: the refused row fails with the reason given. */
+export const check = <A, B, G extends Failure>(
+  f: (value: A, record: RecordContext) => Result.Result<B, G>,
+): Stage<A, B, G> =>
+  each<A, B, G>(<F>(batch: Batch<A, F>): Batch<B, F | G> => {
+    const results = new Array<Result.Result<B, G>>(batch.values.length)
+    forValues(batch, (value, record, i) => results[i] = f(value, record))
+    return settle(batch, results)
+  }, { stage: "check" })
+
+/**
+ * Runs an effect for every value, `concurrency` at a time within one batch (1 by default); the values go on in the order
+ * they came. What the effect fails with fails the record; a defect stops the task and names the record.
+ */
+export const effect = <A, B, G extends Failure, R2>(
+  f: (value: A, record: RecordContext) => Effect.Effect<B, G, R2>,
+  options?: { readonly concurrency?: number | "unbounded" },
+): Stage<A, B, G, never, R2> =>
+  perTask<A, B, G, never, R2, never, never>(
+    Effect.succeed(<F>(batch: Batch<A, F>): Effect.Effect<Batch<B, F | G>, never, R2> =>
+      Effect.map(
+        Effect.forEach(
+          batch.values,
+          (value, i) =>
+            Effect.suspend(() => f(value, new RecordContext(batch, i))).pipe(
+              Effect.catchCauseIf(
+                (cause) => Cause.hasDies(cause),
+                (cause) => Effect.die(new RecordDefect(batch, i, Cause.squash(cause))),
+              ),
+              Effect.result,
+            ),
+          { concurrency: options?.concurrency ?? 1 },
+        ),
+        (results) => settle(batch, results),
+      )
+    ),
+    { stage: "effect" },
+  )
+
+/** One result per value: successes go on, failures fail their rows. */
+export const settle = <A, B, G, F>(
+  batch: Batch<A, F>,
+  results: ReadonlyArray<Result.Result<B, G>>,
+): Batch<B, F | G> => {
+  const values: Array<B> = []
+  const from = new Uint32Array(results.length)
+  const failures: Array<Failed<G>> = []
+  for (let i = 0; i < results.length; i++) {
+    const result = results[i]!
+    if (Result.isSuccess(result)) {
+      from[values.length] = i
+      values.push(result.success)
+    } else failures.push({ row: row(batch, i), reason: result.failure })
+  }
+  return failures.length === 0
+    ? { ...batch, values }
+    : fail(gather<A, B, F>(batch, values, from.subarray(0, values.length)), failures)
+}

@@ -1,0 +1,67 @@
+/**
+ * A task is one partition number of every co-partitioned input of a flow: the unit of assignment, state, clock,
+ * back-pressure and failure. A flow runs once per task, with that task's own state.
+ */
+import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
+import type { Batch, Change } from "./Batch.ts"
+import type { Topic } from "./Topic.ts"
+
+/** The bytes of a record whose topic's contract says that they hold an `A`. */
+export interface Raw<out A> {
+  readonly "~millrace/Raw": A
+}
+
+/** What can be wrong with the pipeline rather than with a record. */
+export class PipelineError extends Schema.TaggedError<PipelineError>()("PipelineError", {
+  reason: Schema.Literals([
+    "Kafka", // the brokers refused or did not answer
+    "Fenced", // another process owns this work now
+    "State", // logged state and positions do not agree
+    "Sink", // what the pipeline writes to failed
+    "Stopped", // a route said that this failure stops the task
+    "Definition", // the topics in the cluster do not fit the pipeline
+  ]),
+  message: Schema.String,
+  /** Whether trying again may help: such errors are retried with a delay, others stop the task. */
+  retriable: Schema.Boolean,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {}
+
+export class Task extends Context.Service<Task, {
+  readonly partition: number
+  /** The task's records of one topic, one batch per fetch, from the committed position on. */
+  read<A>(topic: Topic<A>): Stream.Stream<Batch<Raw<A>>, PipelineError>
+}>()("millrace/Task") {}
+
+/**
+ * A task's keyed store in memory. Values are immutable: replace them with `set`. Every change is logged with the commit
+ * of the batch that caused it, and undone when that batch is not committed.
+ */
+export interface Store<V> {
+  get(key: string): V | undefined
+  set(key: string, value: V): void
+  delete(key: string): void
+  /** All entries, in no particular order. */
+  entries(): IterableIterator<[string, V]>
+  readonly size: number
+}
+
+export interface StoreSpec<V> {
+  /** Unique within its pipeline; names the changelog topic `<pipeline>-<name>-changelog`. */
+  readonly name: string
+  readonly value: Schema.Codec<V, unknown>
+}
+
+/** A store as the runtime hands it to `Flow.perTask`, which attaches the changes to the batch that caused them. */
+export interface LoggedStore<V> extends Store<V> {
+  takeChanges(): ReadonlyArray<Change>
+}
+
+/**
+ * Logged state. Apart from `Task`, so that a guarantee that cannot log state (rows and positions in one database
+ * transaction) refuses it by type.
+ */
+export class Logged extends Context.Service<Logged, {
+  /** Opens a store, restored to what was last committed. */
+  store<V>(spec: StoreSpec<V>): Effect.Effect<LoggedStore<V>, PipelineError, Scope.Scope>
+}>()("millrace/Task/Logged") {}
