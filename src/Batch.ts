@@ -24,20 +24,27 @@ export interface Source {
   readonly timestamps: Float64Array
   /** Offsets, exact up to 2^53. */
   readonly offsets: Float64Array
+  /** For a repartition topic: how many tasks write it. */
+  readonly upstream: number | undefined
 }
 
-/** Event time per value, and stream time (the highest event time so far) as it stood after each value's record. */
+/**
+ * Event time per value, and stream time (the highest event time so far) as it stood after each value's record: lateness
+ * depends neither on where batches are cut nor on which rows were dropped.
+ */
 export interface Time {
   readonly timestamps: Float64Array
   readonly clock: Float64Array
-  /** Stream time after the whole batch, rows that were dropped included. */
+  /** Stream time of the task after the whole batch. */
   readonly now: number
 }
 
-/** What every failure of a record must be: routed by its tag, described by its message. */
+/** What every failure of a record must be: routed by its tag, described by its message, placed by its field. */
 export interface Failure {
   readonly _tag: string
+  /** Says what is wrong, without personal data: it goes into dead letters' headers. */
   readonly message: string
+  readonly field?: string
 }
 
 /** A row that failed, and why; its original bytes are the source's. `kept` when the row goes on, as a late one does. */
@@ -53,6 +60,12 @@ export interface Dropped {
   readonly reason: string
 }
 
+/** How many values a stage folded into its state. */
+export interface Folded {
+  readonly stage: string
+  readonly count: number
+}
+
 /** A record that is produced when this batch commits, caused by `row`. */
 export interface Outgoing {
   readonly topic: string
@@ -63,13 +76,17 @@ export interface Outgoing {
   readonly row: number
 }
 
-/** A change of a keyed store that is logged when this batch commits. `undefined` deletes. */
-export interface Change {
+/** What one batch changed in one keyed store: logged when the batch commits. */
+export interface Changes {
   readonly store: string
-  readonly key: string
-  readonly value: unknown
-  /** The bytes the changelog gets: made at the commit, once for the last change of a key. */
-  encode(): Uint8Array | null
+  /** Counts the batches that changed the store, so that a commit can tell which of them it contains. */
+  readonly version: number
+  /** The store's stream time after the batch. */
+  readonly streamTime: number
+  /** New values by key; `undefined` where the key was deleted. */
+  readonly entries: ReadonlyMap<string, unknown>
+  /** The bytes the changelog gets for a value: made at the commit, once for the last change of a key. */
+  encode(value: unknown): Uint8Array
 }
 
 /**
@@ -85,10 +102,10 @@ export interface Batch<out A, out F = never> {
   readonly time: Time | undefined
   readonly failed: ReadonlyArray<Failed<F>>
   readonly dropped: ReadonlyArray<Dropped>
-  /** How many values were folded into state instead of going on. */
-  readonly folded: number
+  /** Values that were folded into state instead of going on. */
+  readonly folded: ReadonlyArray<Folded>
   readonly outgoing: ReadonlyArray<Outgoing>
-  readonly changes: ReadonlyArray<Change>
+  readonly changes: ReadonlyArray<Changes>
 }
 
 const none: ReadonlyArray<never> = []
@@ -102,7 +119,7 @@ export const fromSource = <A>(source: Source, values: ReadonlyArray<A>): Batch<A
   time: undefined,
   failed: none,
   dropped: none,
-  folded: 0,
+  folded: none,
   outgoing: none,
   changes: none,
 })
@@ -118,7 +135,7 @@ export const gather = <A, B, F>(batch: Batch<A, F>, values: ReadonlyArray<B>, fr
     values,
     rows: rows === undefined ? from : from.map((i) => rows[i]!),
     keys: keys && Array.from(from, (i) => keys[i]!),
-    time: time && { timestamps: pick(time.timestamps, from), clock: pick(time.clock, from), now: time.now },
+    time: time && { ...time, timestamps: pick(time.timestamps, from), clock: pick(time.clock, from) },
   }
 }
 
@@ -139,8 +156,18 @@ export const fail = <A, F, G>(batch: Batch<A, F>, failures: ReadonlyArray<Failed
   return {
     ...keep(batch, (i) => !gone.has(row(batch, i))),
     failed: [...batch.failed, ...gone.values()],
-    outgoing: batch.outgoing.length === 0 ? none : batch.outgoing.filter((o) => !gone.has(o.row)),
+    outgoing: withoutRows(batch.outgoing, failures),
   }
+}
+
+/** What is left to produce when rows have failed. */
+export const withoutRows = (
+  outgoing: ReadonlyArray<Outgoing>,
+  failures: ReadonlyArray<Failed<unknown>>,
+): ReadonlyArray<Outgoing> => {
+  if (outgoing.length === 0 || failures.length === 0) return outgoing
+  const gone = new Set(failures.map((failure) => failure.row))
+  return outgoing.filter((out) => !gone.has(out.row))
 }
 
 /** Keeps the values for which `is` holds. */
@@ -154,6 +181,50 @@ export const keep = <A, F>(batch: Batch<A, F>, is: (i: number) => boolean): Batc
   }
   return values.length === batch.values.length ? batch : gather(batch, values, from.subarray(0, values.length))
 }
+
+/**
+ * Two batches made from one batch, as one: values in row order, those of `a` first where rows are equal, and whatever
+ * both inherited counted once. A row that failed on either side loses its values on both.
+ */
+export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
+  const length = a.values.length + b.values.length
+  const values: Array<A | B> = []
+  const rows = new Uint32Array(length)
+  const keys = a.keys === undefined && b.keys === undefined ? undefined : new Array<Uint8Array | null>(length)
+  const timestamps = new Float64Array(length)
+  const clock = new Float64Array(length)
+  let i = 0
+  let j = 0
+  for (let k = 0; k < length; k++) {
+    const fromA = j === b.values.length || (i < a.values.length && row(a, i) <= row(b, j))
+    const side: Batch<A | B, F | G> = fromA ? a : b
+    const at = fromA ? i++ : j++
+    values.push(side.values[at]!)
+    rows[k] = row(side, at)
+    if (keys !== undefined) keys[k] = keyBytes(side, at)
+    timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
+    clock[k] = side.time?.clock[at] ?? -Infinity
+  }
+  const failed = union<Failed<F | G>>(a.failed, b.failed)
+  const merged: Batch<A | B, F | G> = {
+    source: a.source,
+    values,
+    rows,
+    keys,
+    time: a.time && { ...a.time, timestamps, clock },
+    failed: [],
+    dropped: union(a.dropped, b.dropped),
+    folded: union(a.folded, b.folded),
+    outgoing: union(a.outgoing, b.outgoing),
+    changes: union(a.changes, b.changes),
+  }
+  const late = failed.filter((failure) => failure.kept)
+  const failing = fail(merged, failed.filter((failure) => !failure.kept))
+  return { ...failing, failed: [...late, ...failing.failed] }
+}
+
+const union = <T>(a: ReadonlyArray<T>, b: ReadonlyArray<T>): ReadonlyArray<T> =>
+  b.length === 0 || a === b ? a : a.length === 0 ? b : [...new Set([...a, ...b])]
 
 /** What a user's function gets beside the value: a view of the record it came from, safe to keep. */
 export class RecordContext {
@@ -200,7 +271,9 @@ export class RecordDefect extends Error {
     const { source } = batch
     super(
       `a stage's function threw at topic ${source.topic.name} partition ${source.partition} offset ` +
-        `${source.offsets[row(batch, i)]}: ${cause instanceof Error ? `${cause.name}: ${cause.message}` : "not an Error"}`,
+        `${source.offsets[row(batch, i)]}: ${
+          cause instanceof Error ? `${cause.name}: ${cause.message}` : "not an Error"
+        }`,
       { cause },
     )
   }

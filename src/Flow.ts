@@ -50,44 +50,48 @@ export const Shared = Context.Reference<ReadonlyMap<AnyFlow, AnyFlow>>("millrace
 export const input = <A, F, E, R>(flow: Flow<A, F, E, R>): Stream.Stream<Batch<A, F>, E, R> =>
   Stream.unwrap(Effect.map(Shared, (shared) => (shared.get(flow) ?? flow) as Flow<A, F, E, R>))
 
-export interface Uses extends Partial<Omit<Node, "stage" | "inputs">> {
+/** What a stage uses besides the flow that it is given. */
+export interface Uses extends Partial<Node> {
   readonly stage: string
 }
 
 /** A pure stage. One batch in, one batch out, in order: the law that makes branches, joins and commits line up. */
 export const each =
   <A, B, G = never>(step: <F>(batch: Batch<A, F>) => Batch<B, F | G>, uses: Uses): Stage<A, B, G> => (flow) =>
-    fromStream(Stream.map(input(flow), (batch) => step(batch)), { ...uses, inputs: [flow] })
+    fromStream(Stream.map(input(flow), (batch) => step(batch)), { ...uses, inputs: [flow, ...uses.inputs ?? []] })
 
 /**
  * A stage with state: `open` runs once per task, and what it returns closes over that task's state. What it changes in
  * stores that it opened is logged when the batch at hand commits.
  */
 export const perTask = <A, B, G, E2, R2, E3, R3>(
-  open: Effect.Effect<<F>(batch: Batch<A, F>) => Effect.Effect<Batch<B, F | G>, E2, R2>, E3, R3>,
+  open: Effect.Effect<<F>(batch: Batch<A, F>) => Effect.Effect<Batch<B, F | G>, E2, R2>, E3, R3 | Scope.Scope>,
   uses: Uses,
-): Stage<A, B, G, E2 | E3, R2 | Exclude<R3, Scope.Scope>> =>
+): Stage<A, B, G, E2 | E3, R2 | R3> =>
 (flow) =>
   fromStream(
     Stream.unwrap(Effect.gen(function* () {
       const stores: Array<LoggedStore<unknown>> = []
-      const step = yield* recordingStores(open, stores)
+      const step = yield* recordingStores(open, stores) as typeof open
       return Stream.mapEffect(
         input(flow),
         (batch) => stores.length === 0 ? step(batch) : Effect.map(step(batch), (out) => attachChanges(out, stores)),
       )
     })),
-    { ...uses, inputs: [flow] },
+    { ...uses, inputs: [flow, ...uses.inputs ?? []] },
   )
 
 const recordingStores = <A, E, R>(open: Effect.Effect<A, E, R>, opened: Array<LoggedStore<unknown>>) =>
-  Effect.flatMap(Effect.serviceOption(Logged), (logged) =>
-    Option.isNone(logged) ? open : Effect.provideService(open, Logged, {
-      store: (spec) => Effect.tap(logged.value.store(spec), (store) => Effect.sync(() => opened.push(store))),
-    }) as Effect.Effect<A, E, R>)
+  Effect.flatMap(
+    Effect.serviceOption(Logged),
+    (logged) =>
+      Option.isNone(logged) ? open : Effect.provideService(open, Logged, {
+        store: (spec) => Effect.tap(logged.value.store(spec), (store) => Effect.sync(() => opened.push(store))),
+      }) as Effect.Effect<A, E, R>,
+  )
 
 const attachChanges = <A, F>(batch: Batch<A, F>, stores: ReadonlyArray<LoggedStore<unknown>>): Batch<A, F> => {
-  const changes = stores.flatMap((store) => store.takeChanges())
+  const changes = stores.flatMap((store) => store.takeChanges() ?? [])
   return changes.length === 0 ? batch : { ...batch, changes: [...batch.changes, ...changes] }
 }
 

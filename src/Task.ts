@@ -3,7 +3,7 @@
  * back-pressure and failure. A flow runs once per task, with that task's own state.
  */
 import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
-import type { Batch, Change } from "./Batch.ts"
+import type { Batch, Changes } from "./Batch.ts"
 import type { Topic } from "./Topic.ts"
 
 /** The bytes of a record whose topic's contract says that they hold an `A`. */
@@ -44,6 +44,8 @@ export interface Store<V> {
   /** All entries, in no particular order. */
   entries(): IterableIterator<[string, V]>
   readonly size: number
+  /** The latest stream time that the store's stage acted on: committed and restored with the entries. */
+  streamTime: number
 }
 
 export interface StoreSpec<V> {
@@ -54,7 +56,8 @@ export interface StoreSpec<V> {
 
 /** A store as the runtime hands it to `Flow.perTask`, which attaches the changes to the batch that caused them. */
 export interface LoggedStore<V> extends Store<V> {
-  takeChanges(): ReadonlyArray<Change>
+  /** What changed since the last call; `undefined` where nothing did. */
+  takeChanges(): Changes | undefined
 }
 
 /**

@@ -1,0 +1,132 @@
+/**
+ * What becomes of records that failed: one table by tag, after the last stage that can fail a record. A failure that the
+ * table does not name stays in the flow's type, and `Pipeline.make` then does not compile.
+ */
+import { Context, Effect, type Types } from "effect"
+import type { Batch, Dropped, Failed, Failure, Outgoing, Source } from "./Batch.ts"
+import { type Flow, perTask } from "./Flow.ts"
+import { PipelineError } from "./Task.ts"
+import type { Any as AnyTopic } from "./Topic.ts"
+
+/** The running program's name and version, for the headers of what it writes about failures. */
+export const Program = Context.Reference<{ readonly name: string; readonly version: string }>("millrace/Program", {
+  defaultValue: () => ({ name: "unnamed", version: "0" }),
+})
+
+/** A failed record as a route sees it: its original bytes are the source's, at the failed row. */
+export interface Rejected<out F> {
+  readonly failed: Failed<F>
+  readonly source: Source
+  readonly program: { readonly name: string; readonly version: string }
+  /** When it is routed, in milliseconds since 1970. */
+  readonly at: number
+}
+
+/** Where a failed record goes: a record that is produced with its commit, a count, or the end of the task. */
+export type Sent =
+  | { readonly _tag: "Outgoing"; readonly outgoing: Outgoing }
+  | { readonly _tag: "Dropped" }
+  | { readonly _tag: "Stop" }
+
+export interface Route<in F = Failure> {
+  readonly writes: ReadonlyArray<AnyTopic>
+  send(rejected: Rejected<F>): Sent
+}
+
+/** Drops the record and counts it under its failure's tag. */
+export const skip: Route = { writes: [], send: () => ({ _tag: "Dropped" }) }
+
+/** Stops the task at the record, uncommitted: for failures that somebody must look at before anything goes on. */
+export const stop: Route = { writes: [], send: () => ({ _tag: "Stop" }) }
+
+type Unknown<T, F> = {
+  readonly [K in Exclude<keyof T, Types.Tags<F>>]: `no stage before this fails with ${K & string}`
+}
+
+type Table = Readonly<Record<string, Route<never>>>
+
+/**
+ * Routes failures by tag. What the table names leaves `F`, what it does not name stays, and a name that cannot occur does
+ * not compile. What a route sends commits together with the position of the record.
+ */
+export const route =
+  <const T extends { readonly [K in Types.Tags<F>]?: Route<Types.ExtractTag<F, K>> }, F>(table: T & Unknown<T, F>) =>
+  <A, E, R>(
+    flow: Flow<A, F, E, R>,
+  ): Flow<A, Types.ExcludeTag<F, keyof T & string>, E | PipelineError, R> => {
+    const routes = new Map(Object.entries(table as Table))
+    return applied(flow, (failed) => routes.get((failed.reason as Failure)._tag), [...routes.values()]) as Flow<
+      A,
+      Types.ExcludeTag<F, keyof T & string>,
+      E | PipelineError,
+      R
+    >
+  }
+
+/** Routes every failure that is left the same way. */
+export const routeAll =
+  <G extends Failure>(to: Route<G>) =>
+  <A, F extends G, E, R>(flow: Flow<A, F, E, R>): Flow<A, never, E | PipelineError, R> =>
+    applied(flow, () => to, [to]) as Flow<A, never, E | PipelineError, R>
+
+const applied = <A, F, E, R>(
+  flow: Flow<A, F, E, R>,
+  of: (failed: Failed<unknown>) => Route<never> | undefined,
+  routes: ReadonlyArray<Route<never>>,
+): Flow<A, F, E | PipelineError, R> =>
+  perTask<A, A, never, PipelineError, never, never, never>(
+    Effect.map(Program, (program) => <G>(batch: Batch<A, G>) =>
+      batch.failed.length === 0
+        ? Effect.succeed(batch)
+        : Effect.clockWith((clock) =>
+          settle(batch, of, program, clock.currentTimeMillisUnsafe())
+        )),
+    { stage: "route", writes: routes.flatMap((route) => route.writes) },
+  )(flow)
+
+const settle = <A, F>(
+  batch: Batch<A, F>,
+  of: (failed: Failed<F>) => Route<never> | undefined,
+  program: Rejected<F>["program"],
+  at: number,
+): Effect.Effect<Batch<A, F>, PipelineError> => {
+  const left: Array<Failed<F>> = []
+  const dropped: Array<Dropped> = []
+  const outgoing: Array<Outgoing> = []
+  for (const failed of batch.failed) {
+    const route = of(failed)
+    if (route === undefined) {
+      left.push(failed)
+      continue
+    }
+    const sent = route.send({ failed: failed as Failed<never>, source: batch.source, program, at })
+    switch (sent._tag) {
+      case "Outgoing":
+        outgoing.push(sent.outgoing)
+        break
+      case "Dropped":
+        dropped.push({ row: failed.row, reason: (failed.reason as Failure)._tag })
+        break
+      case "Stop":
+        return Effect.fail(stopped(batch, failed))
+    }
+  }
+  return Effect.succeed({
+    ...batch,
+    failed: left,
+    dropped: [...batch.dropped, ...dropped],
+    outgoing: [...batch.outgoing, ...outgoing],
+  })
+}
+
+const stopped = (batch: Batch<unknown, unknown>, failed: Failed<unknown>): PipelineError => {
+  const { source } = batch
+  const { _tag, message } = failed.reason as Failure
+  return new PipelineError({
+    reason: "Stopped",
+    retriable: false,
+    message:
+      `${_tag} at topic ${source.topic.name} partition ${source.partition} offset ${source.offsets[failed.row]}: ` +
+      `${message}. Its route stops the task; nothing from here on was committed`,
+  })
+}

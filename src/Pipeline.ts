@@ -1,0 +1,118 @@
+/**
+ * A pipeline is a flow that says where every failed record goes, under a name, with a guarantee of how its batches are
+ * committed. It is a value: programs run it, and plans, access rules and tests read its topology.
+ */
+import type { Effect, Scope, Types } from "effect"
+import type { Batch, Changes } from "./Batch.ts"
+import type { Flow } from "./Flow.ts"
+import type { Logged, PipelineError } from "./Task.ts"
+import * as Topology from "./Topology.ts"
+
+/** What a flow lacks when failures are unrouted: the compiler's message names them. */
+export type Routed<F> = [F] extends [never] ? unknown : { readonly "unrouted failures": Types.Tags<F> }
+
+type Logs<R, G> = [Extract<R, Logged>] extends [never] ? unknown
+  : G extends { readonly logs: false }
+    ? { readonly "this guarantee keeps no changelog, but the flow has logged state": true }
+  : unknown
+
+/** One task of a pipeline: which of its flows (feeds first), and which partition of every topic that flow reads. */
+export interface TaskId {
+  readonly flow: number
+  readonly partition: number
+}
+
+/** The next offset to read, per topic that a task reads. */
+export type Positions = ReadonlyMap<string, number>
+
+/** Where a task starts, and which commit brought it there; `undefined` where nothing was ever committed. */
+export interface Claim {
+  readonly positions: ReadonlyMap<string, number | undefined>
+  readonly commit: string | undefined
+}
+
+/** What one task has finished since its last commit. */
+export interface Work<out A = unknown> {
+  readonly task: TaskId
+  readonly batches: ReadonlyArray<Batch<A>>
+  /** By store: the last change of every key. */
+  readonly changes: ReadonlyArray<Changes>
+  /** Where the task was before, and where it will be. */
+  readonly from: Positions
+  readonly positions: Positions
+}
+
+/** Who we are in the consumer group while a commit is made. */
+export interface Membership {
+  readonly generation: number
+  readonly memberId: string
+}
+
+/** A task whose work cannot be committed although the others' can, and why. */
+export interface Refused {
+  readonly task: TaskId
+  readonly error: PipelineError
+}
+
+export interface Committed {
+  /** Names this commit in the positions' metadata. */
+  readonly commit: string
+  readonly refused: ReadonlyArray<Refused>
+}
+
+/** A guarantee at work in one process. Calls never overlap. */
+export interface Committer<in A> {
+  /**
+   * Takes tasks over and answers where they stand. Waits for what a previous owner left undecided; afterwards nothing of
+   * theirs can be committed any more.
+   */
+  claim(tasks: ReadonlyArray<TaskId>, member: Membership): Effect.Effect<ReadonlyArray<Claim>, PipelineError>
+  /**
+   * Commits all of it or, on failure, nothing of it. `PipelineError` with reason `Fenced` where the group has moved on:
+   * the work is then not committed and must not be tried again before a new claim.
+   */
+  commit(work: ReadonlyArray<Work<A>>, member: Membership): Effect.Effect<Committed, PipelineError>
+}
+
+/** What a committer must know of the pipeline it works for. */
+export interface Plan {
+  readonly name: string
+  /** By flow, feeds first. */
+  readonly flows: ReadonlyArray<Topology.Topology>
+}
+
+/** How batches are committed. `A` is what it writes itself (rows), `R` what that needs. */
+export interface Guarantee<in A, out R> {
+  readonly name: string
+  /** Whether logged positions must equal the group's (`same`) or may be ahead of them after a crash (`ahead`). */
+  readonly state: "same" | "ahead"
+  open(plan: Plan): Effect.Effect<Committer<A>, PipelineError, R | Scope.Scope>
+}
+
+export interface Pipeline<out E, out R> {
+  readonly name: string
+  readonly guarantee: Guarantee<never, R>
+  readonly flow: Flow<unknown, never, E, R>
+}
+
+/** The changelog topic of a pipeline's store. */
+export const changelogTopic = (pipeline: string, store: string): string => `${pipeline}-${store}-changelog`
+
+/**
+ * Closes a flow. Does not compile while a failure is unrouted; throws a `PipelineError` where the flow reads a topic
+ * twice or has two stores of one name.
+ */
+export const make = <A, F, E, R, R2, G extends Guarantee<A, R2>>(
+  name: string,
+  flow: Flow<A, F, E, R> & Routed<F> & Logs<R, G>,
+  guarantee: G & Guarantee<A, R2>,
+): Pipeline<E, R | R2> => {
+  Topology.check(name, flow)
+  return { name, guarantee, flow: flow as Flow<unknown, never, E, R> }
+}
+
+/** What a pipeline touches, flow by flow, feeds first. */
+export const plan = (pipeline: Pipeline<unknown, unknown>): Plan => ({
+  name: pipeline.name,
+  flows: Topology.subflows(pipeline.flow).map(Topology.of),
+})

@@ -1,0 +1,99 @@
+/** What a flow touches, read off its stages before anything runs: topics, stores, and the flows that feed it. */
+import { Effect, Pull, Scope, Stream } from "effect"
+import type { Batch } from "./Batch.ts"
+import { type AnyFlow, type Flow, fromStream, Shared } from "./Flow.ts"
+import { PipelineError, type StoreSpec } from "./Task.ts"
+import type { Any as AnyTopic } from "./Topic.ts"
+
+/** One flow without its feeds: what a single kind of task reads, writes and keeps. */
+export interface Topology {
+  readonly reads: ReadonlyArray<AnyTopic>
+  readonly writes: ReadonlyArray<AnyTopic>
+  readonly stores: ReadonlyArray<StoreSpec<unknown>>
+  /** By the repartition topic it writes: the flow that feeds this one. */
+  readonly feeds: ReadonlyMap<string, AnyFlow>
+}
+
+export const of = (flow: AnyFlow): Topology => {
+  const nodes = [...reach(flow).keys()].map((reached) => reached.node)
+  return {
+    reads: nodes.flatMap((node) => node.reads),
+    writes: [...new Set(nodes.flatMap((node) => node.writes))],
+    stores: nodes.flatMap((node) => node.stores),
+    feeds: new Map(nodes.flatMap((node) => node.feeds.map((feed) => [node.reads[0]!.name, feed] as const))),
+  }
+}
+
+/** A flow and all flows that feed it through repartition topics, feeds first. */
+export const subflows = (flow: AnyFlow): ReadonlyArray<AnyFlow> => [
+  ...new Set([...[...of(flow).feeds.values()].flatMap(subflows), flow]),
+]
+
+/** The flows that nothing stands before: one per topic that is read. */
+export const roots = (flow: AnyFlow): ReadonlySet<AnyFlow> =>
+  new Set([...reach(flow).keys()].filter((reached) => reached.node.reads.length > 0))
+
+/** Refuses, when a pipeline is made, what would only fail when it runs. */
+export const check = (name: string, flow: AnyFlow): void => {
+  const all = subflows(flow).map(of)
+  const twice = (names: ReadonlyArray<string>) => names.find((name, i) => names.indexOf(name) !== i)
+  const topic = twice(all.flatMap((topology) => topology.reads.map((topic) => topic.name)))
+  if (topic !== undefined) {
+    throw refused(`pipeline ${name} reads topic ${topic} twice: make one flow of it and use that flow in both places`)
+  }
+  const store = twice(all.flatMap((topology) => topology.stores.map((store) => store.name)))
+  if (store !== undefined) throw refused(`pipeline ${name} has two stores named ${store}: give each stage a name`)
+}
+
+export const refused = (message: string): PipelineError =>
+  new PipelineError({ reason: "Definition", retriable: false, message })
+
+/** Every flow that `flow` is made of, with how many stages consume it. */
+const reach = (flow: AnyFlow): ReadonlyMap<AnyFlow, number> => {
+  const consumers = new Map<AnyFlow, number>([[flow, 0]])
+  const pending = [flow]
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    for (const input of next.node.inputs) {
+      if (!consumers.has(input)) pending.push(input)
+      consumers.set(input, (consumers.get(input) ?? 0) + 1)
+    }
+  }
+  return consumers
+}
+
+/** A flow as one task runs it: flows in it that several stages consume are read once. */
+export const running = <A, F, E, R>(flow: Flow<A, F, E, R>): Stream.Stream<Batch<A, F>, E, R> => {
+  const shared = [...reach(flow)].filter(([, consumers]) => consumers > 1)
+  if (shared.length === 0) return flow
+  return Stream.unwrap(Effect.map(Effect.scope, (scope) => {
+    const tees = new Map(shared.map(([flow, consumers]) => [flow, tee(flow, consumers, scope)]))
+    return Stream.provideService(flow, Shared, tees)
+  }))
+}
+
+/**
+ * Hands every batch of `flow` to each of its consumers. They meet again in a merge that pulls them in turn, so one never
+ * runs ahead of another by more than a batch, and nothing needs to be buffered.
+ */
+const tee = (flow: AnyFlow, consumers: number, scope: Scope.Scope): AnyFlow => {
+  type Chunk = readonly [Batch<unknown, unknown>, ...Array<Batch<unknown, unknown>>]
+  const waiting = Array.from({ length: consumers }, (): Array<Chunk> => [])
+  let opened = 0
+  let source: Pull.Pull<Chunk, unknown, void, unknown> | undefined
+  return fromStream(
+    Stream.unwrap(Effect.gen(function* () {
+      const own = waiting[opened++ % consumers]!
+      source ??= yield* Scope.provide(Stream.toPull(flow), scope)
+      const pull = Effect.suspend(() => {
+        const next = own.shift()
+        if (next !== undefined) return Effect.succeed(next)
+        return Effect.map(source!, (chunk) => {
+          for (const other of waiting) if (other !== own) other.push(chunk)
+          return chunk
+        })
+      })
+      return Stream.fromPull(Effect.succeed(pull))
+    })),
+    { stage: "shared" },
+  )
+}

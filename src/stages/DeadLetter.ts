@@ -1,0 +1,77 @@
+/** Dead letters: the original record in a topic of its own, with headers that say what was wrong and where it stood. */
+import { Buffer } from "node:buffer"
+import { createHash } from "node:crypto"
+import type { Failure, Headers } from "../Batch.ts"
+import type { Rejected, Route } from "../Failures.ts"
+import type { Topic } from "../Topic.ts"
+
+/**
+ * Sends the original key, value and headers of a failed record to `to`, with these headers added: why it failed
+ * (`millrace-reason`, `-message`, `-field`), who says so and when (`millrace-program`, `-version`, `-failed-at`), and
+ * where it stood, under the names and in the binary form that Spring Kafka's dead-letter recoverer uses
+ * (`kafka_dlt-original-topic`, `-partition` int32, `-offset` and `-timestamp` int64, big endian).
+ *
+ * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`.
+ */
+export const to = (topic: Topic<Uint8Array | null>): Route => ({
+  writes: [topic],
+  send: (rejected) => {
+    const { source, failed } = rejected
+    const key = source.keys[failed.row]!
+    const value = source.bytes[failed.row]!
+    const headers = [...source.headers[failed.row]!, ...originHeaders(rejected), ...reasonHeaders(rejected)]
+    const room = topic.maxMessageBytes - recordOverhead - (key?.length ?? 0) - headersSize(headers)
+    return {
+      _tag: "Outgoing",
+      outgoing: { topic: topic.name, key, row: failed.row, ...truncated(value, headers, room) },
+    }
+  },
+})
+
+/** A bound on what a record batch of one record adds around keys, values and headers. */
+const recordOverhead = 256
+
+const originHeaders = ({ source, failed }: Rejected<Failure>): Headers => [
+  ["kafka_dlt-original-topic", Buffer.from(source.topic.name)],
+  ["kafka_dlt-original-partition", int32(source.partition)],
+  ["kafka_dlt-original-offset", int64(source.offsets[failed.row]!)],
+  ["kafka_dlt-original-timestamp", int64(source.timestamps[failed.row]!)],
+]
+
+const reasonHeaders = ({ failed: { reason }, program, at }: Rejected<Failure>): Headers => [
+  ["millrace-reason", Buffer.from(reason._tag)],
+  ["millrace-message", Buffer.from(reason.message)],
+  ["millrace-field", Buffer.from(reason.field ?? "")],
+  ["millrace-program", Buffer.from(program.name)],
+  ["millrace-version", Buffer.from(program.version)],
+  ["millrace-failed-at", Buffer.from(new Date(at).toISOString())],
+]
+
+/** The value, or as much of it as `room` bytes hold together with the headers that describe the rest. */
+export const truncated = (
+  value: Uint8Array | null,
+  headers: Headers,
+  room: number,
+): { readonly value: Uint8Array | null; readonly headers: Headers } => {
+  if (value === null || value.length <= room) return { value, headers }
+  const about: Headers = [
+    ["millrace-truncated-length", Buffer.from(String(value.length))],
+    ["millrace-truncated-sha256", Buffer.from(createHash("sha256").update(value).digest("hex"))],
+  ]
+  return { value: value.subarray(0, Math.max(0, room - headersSize(about))), headers: [...headers, ...about] }
+}
+
+const headersSize = (headers: Headers): number =>
+  headers.reduce((size, [name, value]) => size + Buffer.byteLength(name) + value.length + 10, 0)
+
+const int32 = (n: number): Buffer => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(n)
+  return bytes
+}
+
+const int64 = (n: number): Buffer => {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigInt64BE(BigInt(n))
+  return bytes
+}

@@ -1,0 +1,135 @@
+/** Two flows as one. */
+import { Cause, Deferred, Effect, Exit, Option, Pull, type Scope, Stream } from "effect"
+import type { Duration } from "effect"
+import type { Batch, Time } from "../Batch.ts"
+import { interleave } from "../Batch.ts"
+import { type AnyFlow, type Flow, fromStream, input } from "../Flow.ts"
+import { refused, roots } from "../Topology.ts"
+
+/**
+ * Merges `that` into the flow.
+ *
+ * Two branches of one flow meet batch by batch, in the order of their records. Flows of different topics must be
+ * co-partitioned; the one that is behind in stream time is read first, and the merged clock is the lower of the two. An
+ * input that has been silent for longer than `idle` (5 seconds by default) stops holding the other back until it speaks
+ * again. Each input's records keep their order.
+ */
+export const merge =
+  <B, F2, E2, R2>(that: Flow<B, F2, E2, R2>, options?: { readonly idle?: Duration.Input }) =>
+  <A, F, E, R>(flow: Flow<A, F, E, R>): Flow<A | B, F | F2, E | E2, R | R2> => {
+    const merged = sameRoots(flow, that) ? together(flow, that) : byTime(flow, that, options?.idle ?? "5 seconds")
+    return fromStream(merged, { stage: "merge", inputs: [flow, that] })
+  }
+
+const sameRoots = (a: AnyFlow, b: AnyFlow): boolean => {
+  const [left, right] = [roots(a), roots(b)]
+  const common = [...left].filter((root) => right.has(root))
+  if (common.length === 0) return false
+  if (left.size === 1 && right.size === 1) return true
+  const topics = common.flatMap((root) => root.node.reads.map((topic) => topic.name))
+  throw refused(
+    `a merge of flows that share topic ${topics.join(", ")} but not all of their topics has no order: ` +
+      "merge the branches of the shared topic first",
+  )
+}
+
+const together = <A, B, F, F2, E, E2, R, R2>(
+  left: Flow<A, F, E, R>,
+  right: Flow<B, F2, E2, R2>,
+): Stream.Stream<Batch<A | B, F | F2>, E | E2, R | R2> =>
+  Stream.unwrap(Effect.gen(function* () {
+    const a = yield* Stream.toPull(input(left))
+    const b = yield* Stream.toPull(input(right))
+    return Stream.fromPull(Effect.succeed(Effect.gen(function* () {
+      const [ofLeft] = yield* a
+      const [ofRight] = yield* b
+      return [interleave(ofLeft, ofRight)] as const
+    })))
+  }))
+
+/** One input of a merge by time: its next batch, if it has come, and its stream time after the last one taken. */
+interface Side<A, F, E> {
+  readonly pull: Pull.Pull<readonly [Batch<A, F>, ...Array<Batch<A, F>>], E>
+  next: Batch<A, F> | undefined
+  pulling: boolean
+  failure: Cause.Cause<E | Cause.Done> | undefined
+  idle: boolean
+  now: number
+}
+
+const byTime = <A, B, F, F2, E, E2, R, R2>(
+  left: Flow<A, F, E, R>,
+  right: Flow<B, F2, E2, R2>,
+  idle: Duration.Input,
+): Stream.Stream<Batch<A | B, F | F2>, E | E2, R | R2> =>
+  Stream.unwrap(Effect.gen(function* () {
+    type AnySide = Side<A | B, F | F2, E | E2>
+    const scope = yield* Effect.scope
+    const side = (pull: AnySide["pull"]): AnySide => (
+      { pull, next: undefined, pulling: false, failure: undefined, idle: false, now: -Infinity }
+    )
+    const a = side(yield* Stream.toPull(input(left)))
+    const b = side(yield* Stream.toPull(input(right)))
+    let arrived = Deferred.makeUnsafe<void>()
+    let now = -Infinity
+
+    const start = (side: AnySide): Effect.Effect<void> => {
+      if (side.pulling || side.next !== undefined || side.failure !== undefined) return Effect.void
+      side.pulling = true
+      return side.pull.pipe(
+        Effect.exit,
+        Effect.map((exit) => {
+          side.pulling = false
+          side.idle = false
+          if (Exit.isSuccess(exit)) side.next = exit.value[0]
+          else side.failure = exit.cause
+          Deferred.doneUnsafe(arrived, Exit.void)
+        }),
+        Effect.forkIn(scope),
+        Effect.asVoid,
+      )
+    }
+    const over = (side: AnySide) => side.failure !== undefined && Pull.isDoneCause(side.failure)
+    const choose = (): AnySide | undefined => {
+      if (a.next !== undefined && b.next !== undefined) return streamTime(b.next) < streamTime(a.next) ? b : a
+      if (a.next !== undefined && (b.idle || over(b))) return a
+      if (b.next !== undefined && (a.idle || over(a))) return b
+      return undefined
+    }
+    const take = (side: AnySide): readonly [Batch<A | B, F | F2>] => {
+      const other = side === a ? b : a
+      const batch = side.next!
+      side.next = undefined
+      side.now = Math.max(side.now, streamTime(batch))
+      const bound = other.idle || over(other) ? Infinity : other.now
+      const time = batch.time && held(batch.time, bound, now)
+      now = time?.now ?? now
+      return [time === undefined ? batch : { ...batch, time }]
+    }
+    const pull: Effect.Effect<readonly [Batch<A | B, F | F2>], E | E2 | Cause.Done> = Effect.suspend(() => {
+      for (const side of [a, b]) {
+        if (side.failure !== undefined && !over(side)) return Effect.failCause(side.failure)
+      }
+      if (over(a) && over(b) && a.next === undefined && b.next === undefined) return Cause.done()
+      const chosen = choose()
+      if (chosen !== undefined) return Effect.succeed(take(chosen))
+      arrived = Deferred.makeUnsafe<void>()
+      const waitsOnlyForOther = a.next !== undefined || b.next !== undefined
+      const wait = waitsOnlyForOther
+        ? Effect.map(Effect.timeoutOption(Deferred.await(arrived), idle), (came) => {
+          if (Option.isNone(came)) (a.next === undefined ? a : b).idle = true
+        })
+        : Deferred.await(arrived)
+      return start(a).pipe(Effect.andThen(start(b)), Effect.andThen(wait), Effect.andThen(pull))
+    })
+    return Stream.fromPull(Effect.succeed(pull))
+  }))
+
+const streamTime = (batch: Batch<unknown, unknown>): number => batch.time?.now ?? -Infinity
+
+/** A batch's clock held back to `bound`, the other input's stream time, but never below `now`, where it already was. */
+const held = (time: Time, bound: number, now: number): Time => ({
+  timestamps: time.timestamps,
+  clock: time.clock.map((at) => Math.max(now, Math.min(at, bound))),
+  now: Math.max(now, Math.min(time.now, bound)),
+})

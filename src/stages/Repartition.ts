@@ -1,0 +1,43 @@
+/** Records under a new key, in the partition of that key. */
+import { Effect } from "effect"
+import type { Batch, Outgoing } from "../Batch.ts"
+import type { Route } from "../Failures.ts"
+import { routeAll } from "../Failures.ts"
+import { type Flow, fromStream, perTask } from "../Flow.ts"
+import type { Routed } from "../Pipeline.ts"
+import { writerHeaders } from "../StreamTime.ts"
+import { type PipelineError, Task } from "../Task.ts"
+import type { Topic } from "../Topic.ts"
+import * as Decode from "./Decode.ts"
+import * as Deliver from "./Deliver.ts"
+import * as Ingest from "./Ingest.ts"
+
+/**
+ * Writes every value to `via`, keyed as that topic's contract says, and goes on as a flow that reads it: a change of key
+ * must move the record to the task that has the key's state. The two halves are tasks of one pipeline and commit on their
+ * own. Records of one old key and one new key keep their order. Values that `via` cannot hold take the route given.
+ */
+export const repartition =
+  <B>(via: Topic<B>, options: { readonly undeliverable: Route<Deliver.Undeliverable> }) =>
+  <A extends B, F, E, R>(
+    flow: Flow<A, F, E, R> & Routed<F>,
+  ): Flow<B, Decode.DecodeError, E | PipelineError, R | Task> => {
+    const closed = stamped(Deliver.to(via)(flow as Flow<A, never, E, R>), via).pipe(routeAll(options.undeliverable))
+    const read = Ingest.topic(via)
+    const fed: typeof read = fromStream(read, { ...read.node, feeds: [closed] })
+    return Decode.schema(fed)
+  }
+
+/** Adds which task wrote a record, and its stream time, to what goes into the repartition topic. */
+const stamped = <A, F, E, R>(flow: Flow<A, F, E, R>, via: Topic<unknown>): Flow<A, F, E, R | Task> =>
+  perTask<A, A, never, never, never, never, Task>(
+    Effect.map(Task, (task) => {
+      const stamp = <G>(batch: Batch<A, G>): Batch<A, G> => {
+        const headers = writerHeaders(String(task.partition), batch.time?.now ?? -1)
+        const outgoing = batch.outgoing.map((out): Outgoing => out.topic === via.name ? { ...out, headers } : out)
+        return { ...batch, outgoing }
+      }
+      return (batch) => Effect.succeed(stamp(batch))
+    }),
+    { stage: "repartition" },
+  )(flow)

@@ -1,0 +1,50 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Metric, Schema } from "effect"
+import { Decode, Deduplicate, Ingest, Topic } from "../../src/index.ts"
+import { run, sources } from "../support/FlowRunner.ts"
+
+const Ids = Topic.make({
+  name: "ids",
+  description: "Test input",
+  owner: "tests",
+  schema: Schema.String,
+  partitions: 1,
+})
+
+const hour = 3_600_000
+
+/** Which of the records, given as id and hour of arrival, go on. */
+const kept = (records: ReadonlyArray<readonly [id: string, at: number]>, options?: { readonly atMost?: number }) =>
+  Effect.gen(function* () {
+    const flow = Ingest.topic(Ids).pipe(
+      Decode.schema,
+      Deduplicate.by({ name: "seen", id: (id) => id, window: "24 hours", ...options }),
+    )
+    const all = records.map(([id, at]) => ({ key: id, value: JSON.stringify(id), timestamp: at * hour }))
+    const { batches } = yield* run(flow, new Map([[Ids as Topic.Any, sources(Ids, all, [])]]))
+    return batches.flatMap((batch) => Array.from(batch.rows ?? batch.values.map((_, i) => i)))
+  })
+
+describe("Deduplicate", () => {
+  it.effect("drops a repeat within the window and lets it through after the window and one step of it", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* kept([["a", 100], ["a", 100], ["b", 101], ["a", 124]]), [0, 2])
+      assert.deepStrictEqual(yield* kept([["a", 100], ["b", 125], ["a", 125]]), [0, 1, 2])
+    }))
+
+  it.effect("measures the window by the latest arrival, so that an older arrival changes nothing", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* kept([["a", 100], ["b", 120], ["c", 90], ["a", 91]]), [0, 1, 2])
+    }))
+
+  it.effect("forgets the oldest ids beyond the cap, and counts them", () =>
+    Effect.gen(function* () {
+      const before = (yield* Metric.value(Metric.withAttributes(Deduplicate.forgotten, { store: "seen" }))).count
+      assert.deepStrictEqual(
+        yield* kept([["a", 1], ["b", 1], ["c", 1], ["b", 1], ["c", 1], ["a", 1]], { atMost: 2 }),
+        [0, 1, 2, 5],
+      )
+      const after = (yield* Metric.value(Metric.withAttributes(Deduplicate.forgotten, { store: "seen" }))).count
+      assert.strictEqual(Number(after) - Number(before), 2)
+    }))
+})
