@@ -1,0 +1,91 @@
+/** Who works on which task. */
+import { Schema } from "effect"
+import { Buffer } from "node:buffer"
+import type { TaskId } from "../Pipeline.ts"
+import { text } from "../Topic.ts"
+
+/** What a member had before the rebalance, and in which generation: of two that claim a task the later one has it. */
+export interface Owned {
+  readonly generation: number
+  readonly tasks: ReadonlyArray<TaskId>
+}
+
+export interface Member extends Owned {
+  readonly memberId: string
+}
+
+export const taskKey = ({ flow, partition }: TaskId): string => `${flow}-${partition}`
+
+/**
+ * Spreads the tasks of every flow evenly over the members, and leaves tasks where they are as far as that allows: a task
+ * that moves must restore its state. All partitions of one number that a flow reads belong to one task, so co-partitioned
+ * topics never come apart. The same members in any order get the same assignment.
+ */
+export const assign = (
+  members: ReadonlyArray<Member>,
+  flows: ReadonlyArray<{ readonly partitions: number }>,
+): ReadonlyMap<string, ReadonlyArray<TaskId>> => {
+  const byId = members.toSorted((a, b) => a.memberId < b.memberId ? -1 : 1)
+  const assigned = new Map(byId.map(({ memberId }) => [memberId, [] as Array<TaskId>]))
+  const owners = ownersOf(byId)
+  flows.forEach(({ partitions }, flow) => {
+    const owns = (memberId: string) => [...owners].filter(([key, owner]) => owner === memberId && key.startsWith(`${flow}-`)).length
+    const quota = quotas(assigned, partitions, owns)
+    const left: Array<TaskId> = []
+    for (let partition = 0; partition < partitions; partition++) {
+      const task = { flow, partition }
+      const owner = owners.get(taskKey(task))
+      if (owner !== undefined && quota.get(owner)! > 0) give(assigned, quota, owner, task)
+      else left.push(task)
+    }
+    for (const [memberId, room] of [...quota]) {
+      for (const task of left.splice(0, room)) give(assigned, quota, memberId, task)
+    }
+  })
+  return assigned
+}
+
+/**
+ * How many of a flow's tasks each member gets: one more where they do not divide, first for those with the least so far,
+ * then for those who have most of this flow already.
+ */
+const quotas = (
+  assigned: ReadonlyMap<string, ReadonlyArray<TaskId>>,
+  partitions: number,
+  owns: (memberId: string) => number,
+): Map<string, number> => {
+  const byLoad = [...assigned].sort(([a, hasA], [b, hasB]) => hasA.length - hasB.length || owns(b) - owns(a))
+  const least = Math.floor(partitions / byLoad.length)
+  const more = partitions % byLoad.length
+  return new Map(byLoad.map(([memberId], i) => [memberId, least + (i < more ? 1 : 0)]))
+}
+
+const give = (assigned: Map<string, Array<TaskId>>, quota: Map<string, number>, memberId: string, task: TaskId) => {
+  assigned.get(memberId)!.push(task)
+  quota.set(memberId, quota.get(memberId)! - 1)
+}
+
+const ownersOf = (members: ReadonlyArray<Member>): ReadonlyMap<string, string> => {
+  const latest = new Map<string, Member>()
+  for (const member of members) {
+    for (const task of member.tasks) {
+      const known = latest.get(taskKey(task))
+      if (known === undefined || member.generation > known.generation) latest.set(taskKey(task), member)
+    }
+  }
+  return new Map(Array.from(latest, ([task, { memberId }]) => [task, memberId]))
+}
+
+const Tasks = Schema.Struct({
+  generation: Schema.Int,
+  tasks: Schema.Array(Schema.Struct({ flow: Schema.Int, partition: Schema.Int })),
+})
+const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Tasks))
+
+export const encodeOwned = (owned: Owned): Uint8Array => Buffer.from(JSON.stringify(owned))
+
+/** What another member says it owns; nothing where its words are not ours. */
+export const decodeOwned = (userData: Uint8Array): Owned => {
+  const decoded = decode(text(userData))
+  return decoded._tag === "Some" ? decoded.value : { generation: -1, tasks: [] }
+}

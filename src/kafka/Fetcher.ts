@@ -1,0 +1,205 @@
+/**
+ * Reads partitions ahead of the tasks that work on them: one long poll per broker at a time, the next one sent before the
+ * last answer is worked on, and never more bytes in flight than allowed.
+ */
+import { Cause, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
+import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
+import type { Leaders } from "./Leaders.ts"
+import { type Readable, readable } from "./ReadCommitted.ts"
+
+/** What to do when a position is no longer (or not yet) in the log, or was never committed. */
+export type Reset = "earliest" | "latest" | "fail"
+
+export interface Options {
+  readonly reset: Reset
+  /** Bytes in flight (fetched and not yet committed) at which a task's partition is paused. */
+  readonly maxBytesPerPartition: number
+  /** The same for all partitions together. */
+  readonly maxBytes: number
+  /** Bytes asked of one partition at a time. */
+  readonly fetchBytes: number
+  /** How long the broker waits for data when there is none, in milliseconds. */
+  readonly maxWait: number
+}
+
+export const defaults: Options = {
+  reset: "earliest",
+  maxBytesPerPartition: 4 * 1024 * 1024,
+  maxBytes: 48 * 1024 * 1024,
+  fetchBytes: 512 * 1024,
+  maxWait: 250,
+}
+
+/** One partition being read. */
+export interface Reading {
+  /** Waits for the next fetch that moves the position. */
+  readonly next: Effect.Effect<Readable, KafkaError>
+  /** Bytes that are no longer in flight. */
+  release(bytes: number): void
+  /** The end of what read_committed readers can see, as last heard; -1 before the first answer. */
+  readonly lastStableOffset: () => number
+  /** Stops reading. */
+  readonly stop: Effect.Effect<void>
+}
+
+export interface Fetcher {
+  /** Reads a partition from `offset` on, until it is stopped. */
+  read(partition: TopicPartition, offset: number): Effect.Effect<Reading>
+}
+
+interface Partition extends TopicPartition {
+  position: number
+  held: number
+  lastStableOffset: number
+  readonly fetched: Queue.Queue<Readable, KafkaError>
+}
+
+export const make = Effect.fnUntraced(function* (
+  leaders: Leaders,
+  options: Options,
+): Effect.fn.Return<Fetcher, never, Cluster | Scope.Scope> {
+  const cluster = yield* Cluster
+  const nodes = yield* FiberMap.make<number>()
+  const reading = new Set<Partition>()
+  let total = 0
+  let changed = Deferred.makeUnsafe<void>()
+  const wake = () => {
+    const waiting = changed
+    changed = Deferred.makeUnsafe()
+    Deferred.doneUnsafe(waiting, Exit.void)
+  }
+
+  const wanted = (node: number) =>
+    total >= options.maxBytes ? [] : [...reading].filter((partition) =>
+      partition.held < options.maxBytesPerPartition && leaders.of(partition.topic, partition.partition) === node
+    )
+
+  const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition) {
+    if (!reading.has(partition)) return
+    partition.lastStableOffset = answer.lastStableOffset
+    if (answer.error === null) {
+      const records = readable(answer, partition.position)
+      if (records.next === partition.position) return
+      partition.position = records.next
+      partition.held += records.size
+      total += records.size
+      return void Queue.offerUnsafe(partition.fetched, records)
+    }
+    if (answer.error === "OFFSET_OUT_OF_RANGE" && options.reset !== "fail") {
+      const from = partition.position
+      const offsets = yield* cluster.listOffsets([partition], options.reset, "read_committed")
+      const offset = offsets[0]!.offset
+      if (offsets[0]!.error !== null || offset < 0) return
+      partition.position = offset
+      return yield* Effect.logWarning(
+        `${where(partition)}: position ${from} is not in the log (it begins at ${answer.logStartOffset}); ` +
+          `going on at ${offset} as the reset policy "${options.reset}" says`,
+      )
+    }
+    if (retriable.has(answer.error)) return yield* refreshed
+    reading.delete(partition)
+    Queue.failCauseUnsafe(partition.fetched, Cause.fail(refused(partition, answer.error)))
+  })
+
+  const refreshed = Effect.ignore(leaders.refresh).pipe(Effect.andThen(Effect.sleep(retryAfter)))
+
+  const poll = Effect.fnUntraced(function* (node: number) {
+    const partitions = wanted(node)
+    if (partitions.length === 0) return yield* Deferred.await(changed)
+    // Brokers fill an answer from the front: whoever was served goes to the back.
+    for (const partition of partitions) if (reading.delete(partition)) reading.add(partition)
+    const answers = yield* cluster.fetch({
+      node,
+      maxWait: options.maxWait,
+      maxBytes: options.fetchBytes * partitions.length,
+      partitions: partitions.map(({ topic, partition, position }) => ({
+        topic,
+        partition,
+        offset: position,
+        maxBytes: options.fetchBytes,
+      })),
+    })
+    for (const answer of answers) {
+      const partition = partitions.find((one) => one.topic === answer.topic && one.partition === answer.partition)
+      if (partition !== undefined) yield* accept(partition, answer)
+    }
+  })
+
+  const pollForEver = (node: number) =>
+    poll(node).pipe(
+      Effect.catch((error) => retriable.has(error.code) ? refreshed : failAll(node, error)),
+      Effect.andThen(Effect.suspend(() => startNodes)),
+      Effect.forever,
+    )
+
+  const failAll = (node: number, error: KafkaError) =>
+    Effect.sync(() => {
+      for (const partition of [...reading]) {
+        if (leaders.of(partition.topic, partition.partition) !== node) continue
+        reading.delete(partition)
+        Queue.failCauseUnsafe(partition.fetched, Cause.fail(error))
+      }
+    })
+
+  const startNodes: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach(
+      new Set([...reading].map(({ topic, partition }) => leaders.of(topic, partition)).filter((node) => node >= 0)),
+      (node) => FiberMap.run(nodes, node, pollForEver(node), { onlyIfMissing: true }),
+      { discard: true },
+    )
+  )
+
+  /** While a partition has no leader nobody polls for it: ask until it has one. */
+  const findLeaders = Effect.suspend(() => {
+    const missing = [...reading].filter(({ topic, partition }) => leaders.of(topic, partition) < 0)
+    if (missing.length === 0) return Effect.void
+    return Effect.ignore(leaders.ensure(missing.map(({ topic }) => topic))).pipe(Effect.andThen(refreshed))
+  }).pipe(Effect.andThen(startNodes), Effect.tap(Effect.sync(wake)), Effect.andThen(Effect.sleep("1 second")), Effect.forever)
+  yield* Effect.forkScoped(findLeaders)
+
+  return {
+    read: Effect.fnUntraced(function* (where, offset) {
+      const fetched = yield* Queue.unbounded<Readable, KafkaError>()
+      const { topic, partition } = where
+      const one: Partition = { topic, partition, position: offset, held: 0, lastStableOffset: -1, fetched }
+      const release = (bytes: number) => {
+        if (bytes === 0) return
+        const full = one.held >= options.maxBytesPerPartition || total >= options.maxBytes
+        one.held -= bytes
+        total -= bytes
+        if (full) wake()
+      }
+      reading.add(one)
+      yield* Effect.ignore(leaders.ensure([topic]))
+      yield* startNodes
+      wake()
+      return {
+        next: Queue.take(fetched),
+        release,
+        lastStableOffset: () => one.lastStableOffset,
+        stop: Effect.sync(() => {
+          reading.delete(one)
+          release(one.held)
+          Queue.failCauseUnsafe(fetched, Cause.fail(stopped(one)))
+        }),
+      }
+    }),
+  }
+})
+
+const retryAfter = "100 millis"
+
+const where = ({ topic, partition }: TopicPartition): string => `topic ${topic} partition ${partition}`
+
+const refused = (partition: Partition, code: string): KafkaError =>
+  new KafkaError({
+    code,
+    operation: "Fetch",
+    message: code === "OFFSET_OUT_OF_RANGE"
+      ? `${where(partition)}: position ${partition.position} is not in the log and the reset policy is "fail": ` +
+        `the records were deleted, or the topic was created again; choose "earliest" or "latest", or reset the group`
+      : `${where(partition)}: the broker refuses to be read from (${code})`,
+  })
+
+const stopped = (partition: Partition): KafkaError =>
+  new KafkaError({ code: "CLIENT", operation: "Fetch", message: `${where(partition)} is no longer read here` })

@@ -1,0 +1,174 @@
+/**
+ * Membership in a consumer group by the classic protocol: join, sync, heartbeat, leave. Before every join the owner
+ * finishes and commits what it has at hand, while heartbeats go on: the revoke barrier.
+ */
+import { Clock, Duration, Effect, Fiber, Option, type Scope } from "effect"
+import { Cluster, type GroupIdentity, KafkaError, retriable } from "./Cluster.ts"
+import * as ConsumerProtocol from "./ConsumerProtocol.ts"
+
+export interface Options {
+  readonly group: string
+  readonly topics: ReadonlyArray<string>
+  /** After this long without a heartbeat the brokers give our work to others. At least 6 seconds on most clusters. */
+  readonly sessionTimeout: Duration.Input
+  readonly heartbeatInterval: Duration.Input
+  /** How long a rebalance waits for members that are still finishing; work at a revoke must end within it. */
+  readonly rebalanceTimeout: Duration.Input
+}
+
+export interface Member {
+  readonly memberId: string
+  readonly userData: Uint8Array
+}
+
+export interface Handlers<E, R> {
+  /** What this member tells the one that assigns. */
+  readonly userData: Effect.Effect<Uint8Array>
+  /** Called on the group's leader: everybody's work. Members that are left out get none. */
+  assign(
+    members: ReadonlyArray<Member>,
+  ): Effect.Effect<ReadonlyMap<string, ConsumerProtocol.Assignment>, E, R>
+  /** A new generation has begun, with this work. Interrupted when the next rebalance begins before it is done. */
+  assigned(assignment: ConsumerProtocol.Assignment, member: GroupIdentity): Effect.Effect<void, E, R>
+  /** The work may be given away after this: finish, commit, let go. Interrupted at the deadline. */
+  readonly revoke: Effect.Effect<void, E, R>
+  /** The work was given away already: nothing can be committed any more. */
+  readonly lost: Effect.Effect<void, E, R>
+  /** Ends when this member is to leave. */
+  readonly stop: Effect.Effect<void>
+}
+
+const protocol = "millrace"
+
+/** Why the member's time in a generation is over. */
+type Ending = "rebalance" | "lost"
+
+/** Takes part in the group until `stop`, then revokes a last time and leaves. */
+export const run = Effect.fnUntraced(function* <E, R>(
+  options: Options,
+  handlers: Handlers<E, R>,
+): Effect.fn.Return<void, E | KafkaError, R | Cluster | Scope.Scope> {
+  const cluster = yield* Cluster
+  const { group } = options
+  const sessionTimeout = Duration.toMillis(options.sessionTimeout)
+  const rebalanceTimeout = Duration.toMillis(options.rebalanceTimeout)
+  let memberId = ""
+
+  const join = Effect.fnUntraced(function* () {
+    for (;;) {
+      const metadata = ConsumerProtocol.encodeSubscription({ topics: options.topics, userData: yield* handlers.userData })
+      const joined = yield* cluster.joinGroup({ group, memberId, sessionTimeout, rebalanceTimeout, protocol, metadata })
+      memberId = joined.memberId
+      if (joined.error === null) return joined
+    }
+  })
+
+  const joinAndSync = Effect.fnUntraced(function* () {
+    const joined = yield* join()
+    const identity: GroupIdentity = { group, generation: joined.generation, memberId }
+    const all = joined.leader === memberId
+      ? yield* handlers.assign(joined.members.map(({ memberId, metadata }) => ({
+        memberId,
+        userData: ConsumerProtocol.decodeSubscription(metadata).userData,
+      })))
+      : new Map<string, ConsumerProtocol.Assignment>()
+    const bytes = yield* cluster.syncGroup(
+      identity,
+      protocol,
+      Array.from(all, ([memberId, assignment]) => ({
+        memberId,
+        assignment: ConsumerProtocol.encodeAssignment(assignment),
+      })),
+    )
+    return { identity, assignment: ConsumerProtocol.decodeAssignment(bytes) }
+  })
+
+  /** Joins until it works: what the coordinator refuses because it has moved on is asked again. */
+  const enter: Effect.Effect<Effect.Success<ReturnType<typeof joinAndSync>>, E | KafkaError, R> = joinAndSync().pipe(
+    Effect.catchIf(
+      (error): error is E & KafkaError => error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code)),
+      (error) => {
+        if (error.code === "UNKNOWN_MEMBER_ID" || error.code === "FENCED_INSTANCE_ID") memberId = ""
+        return Effect.andThen(Effect.sleep(retryAfter), enter)
+      },
+    ),
+  )
+
+  /** Heartbeats until the coordinator says that this generation is over, or has not been heard for a session. */
+  const heartbeats = (identity: GroupIdentity, endsOnRebalance: boolean): Effect.Effect<Ending, KafkaError> =>
+    Effect.gen(function* () {
+      let heard = yield* Clock.currentTimeMillis
+      for (;;) {
+        yield* Effect.sleep(options.heartbeatInterval)
+        const answer = yield* Effect.result(cluster.heartbeat(identity).pipe(
+          Effect.timeoutOption(Duration.millis(sessionTimeout / 2)),
+        ))
+        const now = yield* Clock.currentTimeMillis
+        if (answer._tag === "Success") {
+          if (Option.isSome(answer.success)) heard = now
+        } else {
+          const { code } = answer.failure
+          if (code === "REBALANCE_IN_PROGRESS") {
+            heard = now
+            if (endsOnRebalance) return "rebalance"
+          } else if (again.has(code)) return "lost"
+          else if (!retriable.has(code)) return yield* answer.failure
+        }
+        if (now - heard > sessionTimeout) return "lost"
+      }
+    })
+
+  const revoke = (identity: GroupIdentity): Effect.Effect<void, E | KafkaError, R> =>
+    Effect.raceFirst(
+      Effect.as(handlers.revoke, "done" as const),
+      heartbeats(identity, false),
+    ).pipe(
+      Effect.timeoutOption(Duration.millis(rebalanceTimeout * shareForRevoke)),
+      Effect.flatMap((ended) =>
+        Option.isSome(ended) && ended.value === "lost"
+          ? handlers.lost
+          : Option.isNone(ended)
+          ? Effect.logWarning(`group ${group}: work at hand did not end before the rebalance's deadline`)
+          : Effect.void
+      ),
+    )
+
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => memberId === "" ? Effect.void : cluster.leaveGroup(group, memberId)).pipe(
+      Effect.timeout("3 seconds"),
+      Effect.ignore,
+    )
+  )
+
+  for (;;) {
+    const entered = yield* Effect.raceFirst(enter, Effect.as(handlers.stop, "stop" as const))
+    if (entered === "stop") return
+    const { identity, assignment } = entered
+    const work = yield* Effect.forkChild(handlers.assigned(assignment, identity))
+    const ending = yield* Effect.raceAllFirst([
+      heartbeats(identity, true),
+      Effect.andThen(Fiber.join(work), Effect.never),
+      Effect.as(handlers.stop, "stop" as const),
+    ])
+    yield* Fiber.interrupt(work)
+    if (ending === "lost") {
+      yield* handlers.lost
+      memberId = ""
+    } else yield* revoke(identity)
+    if (ending === "stop") return
+  }
+})
+
+/** Answers after which this member joins again: what it knew of the group is over. */
+const again: ReadonlySet<string> = new Set([
+  "ILLEGAL_GENERATION",
+  "UNKNOWN_MEMBER_ID",
+  "REBALANCE_IN_PROGRESS",
+  "FENCED_INSTANCE_ID",
+  "MEMBER_ID_REQUIRED",
+])
+
+/** How much of the rebalance timeout work at a revoke may take; the rest is for noticing and joining again. */
+const shareForRevoke = 0.7
+
+const retryAfter = "200 millis"
