@@ -25,10 +25,11 @@ export interface TaskId {
 /** The next offset to read, per topic that a task reads. */
 export type Positions = ReadonlyMap<string, number>
 
-/** Where a task starts, and which commit brought it there; `undefined` where nothing was ever committed. */
+/** Where a task starts, which commit brought it there (none yet: `undefined`), and who owned it before. */
 export interface Claim {
-  readonly positions: ReadonlyMap<string, number | undefined>
+  readonly positions: Positions
   readonly commit: string | undefined
+  readonly previous: { readonly txn: string | null; readonly member: string } | undefined
 }
 
 /** What one task has finished since its last commit. */
@@ -77,6 +78,10 @@ export interface Committer<in A> {
 /** What a committer must know of the pipeline it works for. */
 export interface Plan {
   readonly name: string
+  /** The consumer group. */
+  readonly group: string
+  /** Where the group starts in partitions that it has no position in. */
+  readonly reset: "earliest" | "latest" | "fail"
   /** By flow, feeds first. */
   readonly flows: ReadonlyArray<Topology.Topology>
 }
@@ -112,7 +117,12 @@ export const make = <A, F, E, R, R2, G extends Guarantee<A, R2>>(
 }
 
 /** What a pipeline touches, flow by flow, feeds first. */
-export const plan = (pipeline: Pipeline<unknown, unknown>): Plan => ({
+export const plan = (
+  pipeline: Pipeline<unknown, unknown>,
+  options?: { readonly group?: string; readonly reset?: Plan["reset"] },
+): Plan => ({
   name: pipeline.name,
+  group: options?.group ?? pipeline.name,
+  reset: options?.reset ?? "earliest",
   flows: Topology.subflows(pipeline.flow).map(Topology.of),
 })

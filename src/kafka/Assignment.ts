@@ -29,7 +29,8 @@ export const assign = (
   const assigned = new Map(byId.map(({ memberId }) => [memberId, [] as Array<TaskId>]))
   const owners = ownersOf(byId)
   flows.forEach(({ partitions }, flow) => {
-    const owns = (memberId: string) => [...owners].filter(([key, owner]) => owner === memberId && key.startsWith(`${flow}-`)).length
+    const owns = (memberId: string) =>
+      [...owners].filter(([key, owner]) => owner === memberId && key.startsWith(`${flow}-`)).length
     const quota = quotas(assigned, partitions, owns)
     const left: Array<TaskId> = []
     for (let partition = 0; partition < partitions; partition++) {

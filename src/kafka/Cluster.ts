@@ -254,7 +254,10 @@ export class Cluster extends Context.Service<Cluster, {
   metadata(topics?: ReadonlyArray<string>): Effect.Effect<Metadata, KafkaError>
   createTopics(
     topics: ReadonlyArray<NewTopic>,
-  ): Effect.Effect<ReadonlyArray<{ readonly topic: string; readonly error: ErrorCode | null; readonly message?: string }>, KafkaError>
+  ): Effect.Effect<
+    ReadonlyArray<{ readonly topic: string; readonly error: ErrorCode | null; readonly message?: string }>,
+    KafkaError
+  >
   deleteTopics(
     topics: ReadonlyArray<string>,
   ): Effect.Effect<ReadonlyArray<{ readonly topic: string; readonly error: ErrorCode | null }>, KafkaError>
@@ -281,7 +284,10 @@ export class Cluster extends Context.Service<Cluster, {
     current?: ProducerIdentity,
   ): Effect.Effect<ProducerIdentity, KafkaError>
   /** Fails if any partition is refused. */
-  addPartitionsToTxn(txn: TransactionIdentity, partitions: ReadonlyArray<TopicPartition>): Effect.Effect<void, KafkaError>
+  addPartitionsToTxn(
+    txn: TransactionIdentity,
+    partitions: ReadonlyArray<TopicPartition>,
+  ): Effect.Effect<void, KafkaError>
   addOffsetsToTxn(txn: TransactionIdentity, group: string): Effect.Effect<void, KafkaError>
   /** All positions in one request. Fails if any is refused. */
   txnOffsetCommit(

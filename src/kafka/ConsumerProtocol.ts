@@ -26,8 +26,11 @@ export const decodeSubscription = (from: Uint8Array): Subscription => {
 
 export const encodeAssignment = ({ partitions, userData }: Assignment): Uint8Array => {
   const byTopic = Map.groupBy(partitions, ({ topic }) => topic)
-  const topics = Array.from(byTopic, ([topic, owned]) =>
-    Buffer.concat([string(topic), int32(owned.length), ...owned.map(({ partition }) => int32(partition))]))
+  const topics = Array.from(
+    byTopic,
+    ([topic, owned]) =>
+      Buffer.concat([string(topic), int32(owned.length), ...owned.map(({ partition }) => int32(partition))]),
+  )
   return Buffer.concat([int16(0), int32(byTopic.size), ...topics, bytes(userData)])
 }
 

@@ -34,7 +34,7 @@ export const defaults: Options = {
 export interface Reading {
   /** Waits for the next fetch that moves the position. */
   readonly next: Effect.Effect<Readable, KafkaError>
-  /** Bytes that are no longer in flight. */
+  /** Bytes that are no longer in flight; nothing after `stop`, which releases them all. */
   release(bytes: number): void
   /** The end of what read_committed readers can see, as last heard; -1 before the first answer. */
   readonly lastStableOffset: () => number
@@ -70,9 +70,11 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const wanted = (node: number) =>
-    total >= options.maxBytes ? [] : [...reading].filter((partition) =>
-      partition.held < options.maxBytesPerPartition && leaders.of(partition.topic, partition.partition) === node
-    )
+    total >= options.maxBytes
+      ? []
+      : [...reading].filter((partition) =>
+        partition.held < options.maxBytesPerPartition && leaders.of(partition.topic, partition.partition) === node
+      )
 
   const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition) {
     if (!reading.has(partition)) return
@@ -154,7 +156,12 @@ export const make = Effect.fnUntraced(function* (
     const missing = [...reading].filter(({ topic, partition }) => leaders.of(topic, partition) < 0)
     if (missing.length === 0) return Effect.void
     return Effect.ignore(leaders.ensure(missing.map(({ topic }) => topic))).pipe(Effect.andThen(refreshed))
-  }).pipe(Effect.andThen(startNodes), Effect.tap(Effect.sync(wake)), Effect.andThen(Effect.sleep("1 second")), Effect.forever)
+  }).pipe(
+    Effect.andThen(startNodes),
+    Effect.tap(Effect.sync(wake)),
+    Effect.andThen(Effect.sleep("1 second")),
+    Effect.forever,
+  )
   yield* Effect.forkScoped(findLeaders)
 
   return {
@@ -162,8 +169,9 @@ export const make = Effect.fnUntraced(function* (
       const fetched = yield* Queue.unbounded<Readable, KafkaError>()
       const { topic, partition } = where
       const one: Partition = { topic, partition, position: offset, held: 0, lastStableOffset: -1, fetched }
+      let open = true
       const release = (bytes: number) => {
-        if (bytes === 0) return
+        if (bytes === 0 || !open) return
         const full = one.held >= options.maxBytesPerPartition || total >= options.maxBytes
         one.held -= bytes
         total -= bytes
@@ -180,6 +188,7 @@ export const make = Effect.fnUntraced(function* (
         stop: Effect.sync(() => {
           reading.delete(one)
           release(one.held)
+          open = false
           Queue.failCauseUnsafe(fetched, Cause.fail(stopped(one)))
         }),
       }

@@ -28,9 +28,9 @@ export const make: Effect.Effect<Leaders, never, Cluster> = Effect.gen(function*
     of: (topic, partition) => known.get(topic)?.partitions[partition]?.leader ?? -1,
     partitions: (topic) => known.get(topic)?.partitions.length,
     ensure: (topics) =>
-      Semaphore.withPermits(asking, 1)(Effect.suspend(() =>
-        ask([...new Set(topics)].filter((topic) => !known.has(topic)))
-      )),
+      Semaphore.withPermits(asking, 1)(
+        Effect.suspend(() => ask([...new Set(topics)].filter((topic) => !known.has(topic)))),
+      ),
     refresh: Semaphore.withPermits(asking, 1)(Effect.suspend(() => ask([...known.keys()]))),
   }
 })

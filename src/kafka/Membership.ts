@@ -56,7 +56,10 @@ export const run = Effect.fnUntraced(function* <E, R>(
 
   const join = Effect.fnUntraced(function* () {
     for (;;) {
-      const metadata = ConsumerProtocol.encodeSubscription({ topics: options.topics, userData: yield* handlers.userData })
+      const metadata = ConsumerProtocol.encodeSubscription({
+        topics: options.topics,
+        userData: yield* handlers.userData,
+      })
       const joined = yield* cluster.joinGroup({ group, memberId, sessionTimeout, rebalanceTimeout, protocol, metadata })
       memberId = joined.memberId
       if (joined.error === null) return joined
@@ -86,7 +89,8 @@ export const run = Effect.fnUntraced(function* <E, R>(
   /** Joins until it works: what the coordinator refuses because it has moved on is asked again. */
   const enter: Effect.Effect<Effect.Success<ReturnType<typeof joinAndSync>>, E | KafkaError, R> = joinAndSync().pipe(
     Effect.catchIf(
-      (error): error is E & KafkaError => error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code)),
+      (error): error is E & KafkaError =>
+        error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code)),
       (error) => {
         if (error.code === "UNKNOWN_MEMBER_ID" || error.code === "FENCED_INSTANCE_ID") memberId = ""
         return Effect.andThen(Effect.sleep(retryAfter), enter)
@@ -100,9 +104,11 @@ export const run = Effect.fnUntraced(function* <E, R>(
       let heard = yield* Clock.currentTimeMillis
       for (;;) {
         yield* Effect.sleep(options.heartbeatInterval)
-        const answer = yield* Effect.result(cluster.heartbeat(identity).pipe(
-          Effect.timeoutOption(Duration.millis(sessionTimeout / 2)),
-        ))
+        const answer = yield* Effect.result(
+          cluster.heartbeat(identity).pipe(
+            Effect.timeoutOption(Duration.millis(sessionTimeout / 2)),
+          ),
+        )
         const now = yield* Clock.currentTimeMillis
         if (answer._tag === "Success") {
           if (Option.isSome(answer.success)) heard = now

@@ -1,0 +1,170 @@
+/**
+ * Changelogs: compacted topics from which a task's stores are rebuilt. Each commit writes the last change of every key,
+ * and for every store one record that says which source positions the log stands at.
+ */
+import { Buffer } from "node:buffer"
+import { Clock, Duration, Effect, Option, Schema } from "effect"
+import type { ProducerRecord } from "./Delivery.ts"
+import type { Cluster, KafkaError } from "./Cluster.ts"
+import type { Fetcher } from "./Fetcher.ts"
+import { changelogTopic, type Claim, type Guarantee, type Plan, type Work } from "../Pipeline.ts"
+import { PipelineError } from "../Task.ts"
+import { text } from "../Topic.ts"
+import type { JournaledStore } from "../state/Store.ts"
+
+/** The key of the positions record: a byte that no UTF-8 text contains, so that no store's key can be equal to it. */
+const positionsKey = Buffer.from([0xff])
+
+const Logged = Schema.fromJsonString(Schema.Struct({
+  positions: Schema.Record(Schema.String, Schema.Int),
+  /** Null where the store has seen no time yet. */
+  streamTime: Schema.NullOr(Schema.Finite),
+}))
+const encodeLogged = Schema.encodeSync(Logged)
+const decodeLogged = Schema.decodeOption(Logged)
+
+/** What a commit writes into the changelogs of one task. */
+export const records = (plan: Plan, work: Work): ReadonlyArray<ProducerRecord> =>
+  work.changes.flatMap(({ store, entries, streamTime, encode }): ReadonlyArray<ProducerRecord> => {
+    const topic = changelogTopic(plan.name, store)
+    const { partition } = work.task
+    const changed = Array.from(entries, ([key, value]): ProducerRecord => ({
+      topic,
+      partition,
+      key: Buffer.from(key),
+      value: value === undefined ? null : encode(value),
+    }))
+    const logged = encodeLogged({
+      positions: Object.fromEntries(work.positions),
+      streamTime: streamTime === -Infinity ? null : streamTime,
+    })
+    return [...changed, { topic, partition, key: positionsKey, value: Buffer.from(logged) }]
+  })
+
+/** The configuration of a changelog topic. */
+export const config = {
+  "cleanup.policy": "compact",
+  "segment.bytes": String(64 * 1024 * 1024),
+  "max.compaction.lag.ms": String(Duration.toMillis("10 minutes")),
+} as const
+
+export interface Restoring {
+  readonly plan: Plan
+  readonly partition: number
+  readonly claim: Claim
+  /** Whether logged positions must equal the group's or may be ahead of them. */
+  readonly state: Guarantee<never, never>["state"]
+  /** Ends what the previous owner left undecided, if it is gone. */
+  readonly endPrevious: Effect.Effect<void, KafkaError>
+}
+
+/** How long undecided records in a changelog are waited for before the previous owner is looked at. */
+const undecidedFor = Duration.seconds(1)
+
+/**
+ * Reads a store's changelog up to its end, as it was when the task was claimed. Fails with a `PipelineError` of reason
+ * `State` where the log does not stand at the group's positions. Answers the number of records read.
+ */
+export const restore = Effect.fnUntraced(function* <V>(
+  cluster: Cluster["Service"],
+  fetcher: Fetcher,
+  store: JournaledStore<V>,
+  { plan, partition, claim, state, endPrevious }: Restoring,
+): Effect.fn.Return<number, KafkaError | PipelineError> {
+  const where = { topic: changelogTopic(plan.name, store.name), partition }
+  const offset = Effect.fnUntraced(function* (at: "earliest" | "latest") {
+    const [listed] = yield* cluster.listOffsets([where], at, "read_uncommitted")
+    if (listed === undefined || listed.error !== null) {
+      return yield* broken(where, `its offsets cannot be listed (${listed?.error})`, true)
+    }
+    return listed.offset
+  })
+  const end = yield* offset("latest")
+  let position = yield* offset("earliest")
+  let read = 0
+  let logged: typeof Logged.Type | undefined
+  const reading = yield* fetcher.read(where, position)
+  const restoring = Effect.gen(function* () {
+    let heard = yield* Clock.currentTimeMillis
+    while (position < end) {
+      const fetched = yield* Effect.timeoutOption(reading.next, undecidedFor)
+      if (Option.isNone(fetched)) {
+        if ((yield* Clock.currentTimeMillis) - heard >= Duration.toMillis(undecidedFor)) {
+          yield* Effect.ignore(endPrevious)
+        }
+        continue
+      }
+      heard = yield* Clock.currentTimeMillis
+      const { length, keys, bytes, next, size, offsets } = fetched.value
+      for (let i = 0; i < length; i++) {
+        const key = keys[i]!
+        if (key === null) return yield* broken(where, `the record at offset ${offsets[i]} has no key`, false)
+        if (key.length === 1 && key[0] === positionsKey[0]) {
+          const decoded = decodeLogged(text(bytes[i]!))
+          if (Option.isNone(decoded)) {
+            return yield* broken(where, `the positions at offset ${offsets[i]} cannot be read`, false)
+          }
+          logged = decoded.value
+        } else {
+          try {
+            store.restore(text(key), bytes[i]!)
+          } catch {
+            return yield* broken(
+              where,
+              `the value at offset ${
+                offsets[i]
+              } is not what store ${store.name} holds: it was written by a program whose ` +
+                "state had another schema; give the store a new name, or migrate the topic",
+              false,
+            )
+          }
+        }
+      }
+      read += length
+      position = next
+      reading.release(size)
+    }
+  })
+  yield* Effect.ensuring(restoring, reading.stop)
+  if (logged !== undefined && logged.streamTime !== null) store.restoreStreamTime(logged.streamTime)
+  yield* agree(where, logged?.positions, claim, state)
+  return read
+})
+
+/** Under exactly-once the log stands where the group stands; under at-least-once a crash may leave it ahead, never behind. */
+const agree = (
+  where: { readonly topic: string; readonly partition: number },
+  logged: Readonly<Record<string, number>> | undefined,
+  { positions, commit }: Claim,
+  state: "same" | "ahead",
+): Effect.Effect<void, PipelineError> => {
+  if (logged === undefined) {
+    return commit === undefined ? Effect.void : broken(
+      where,
+      "it holds no positions, but its group has committed some: the log was deleted, or the store is new",
+      false,
+    )
+  }
+  for (const [topic, position] of positions) {
+    const at = logged[topic]
+    const agrees = at !== undefined && (state === "same" ? at === position : at >= position)
+    if (!agrees) {
+      return broken(where, `it stands at offset ${at} of topic ${topic}, but its group stands at ${position}`, false)
+    }
+  }
+  return Effect.void
+}
+
+const broken = (
+  { topic, partition }: { readonly topic: string; readonly partition: number },
+  problem: string,
+  retriable: boolean,
+): Effect.Effect<never, PipelineError> =>
+  Effect.fail(
+    new PipelineError({
+      reason: "State",
+      retriable,
+      message: `changelog ${topic} partition ${partition}: ${problem}` +
+        (retriable ? "" : ". State cannot be trusted: reset positions and state together"),
+    }),
+  )

@@ -1,0 +1,192 @@
+/**
+ * Positions of a consumer group, and who committed them: every commit carries the committer's transactional id and member
+ * id in its metadata, so that a successor can tell whose transaction is in the way and whether it may be ended.
+ */
+import { Clock, Effect, Schema } from "effect"
+import type { Claim, Plan, TaskId } from "../Pipeline.ts"
+import { PipelineError } from "../Task.ts"
+import {
+  Cluster,
+  type CommittedOffset,
+  type GroupIdentity,
+  KafkaError,
+  type OffsetToCommit,
+  type TopicPartition,
+} from "./Cluster.ts"
+import { taskKey } from "./Assignment.ts"
+import { patiently } from "./Retry.ts"
+
+/** What stands in a position's metadata. */
+export const Owner = Schema.Struct({
+  /** The transactional id of the process that committed; null where it uses no transactions. */
+  txn: Schema.NullOr(Schema.String),
+  member: Schema.String,
+  /** Names the commit that moved the position last. */
+  commit: Schema.optionalKey(Schema.String),
+})
+export type Owner = typeof Owner.Type
+
+const OwnerText = Schema.fromJsonString(Owner)
+const decodeOwner = Schema.decodeOption(OwnerText)
+const encodeOwner = Schema.encodeSync(OwnerText)
+
+export const ownerOf = (committed: CommittedOffset): Owner | undefined => {
+  const decoded = decodeOwner(committed.metadata)
+  return decoded._tag === "Some" ? decoded.value : undefined
+}
+
+/** How long an undecided transaction is waited for before its owner, if it has left the group, is fenced. */
+const unstableFor = 1_000
+
+export interface Takeover {
+  readonly plan: Plan
+  /** Our own transactional id; null without transactions. */
+  readonly transactionalId: string | null
+  readonly transactionTimeout: number
+  /** How long a request is repeated while the brokers cannot answer it, in milliseconds. */
+  readonly patience: number
+}
+
+/** The partitions that a task reads. */
+export const partitionsOf = (plan: Plan, task: TaskId): ReadonlyArray<TopicPartition> =>
+  plan.flows[task.flow]!.reads.map(({ name }) => ({ topic: name, partition: task.partition }))
+
+/**
+ * Takes tasks over: waits until nothing of a previous owner is undecided, settles where positions start that were never
+ * committed, and commits them unchanged under our name, fenced by the group's generation.
+ */
+export const claim = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  { plan, transactionalId, transactionTimeout, patience }: Takeover,
+  tasks: ReadonlyArray<TaskId>,
+  member: GroupIdentity,
+): Effect.fn.Return<ReadonlyArray<Claim>, KafkaError | PipelineError> {
+  const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
+  if (partitions.length === 0) return []
+  const fence = fencing(cluster, plan.group, transactionTimeout)
+  const stable = yield* stablePositions(cluster, plan.group, partitions, fence)
+  const missing = stable.filter(({ offset }) => offset < 0)
+  const starts = missing.length === 0 ? [] : yield* startsOf(cluster, plan, missing, patience)
+  const at = new Map([...stable, ...starts].map((one) => [`${one.topic}/${one.partition}`, one]))
+  const position = ({ topic, partition }: TopicPartition) => at.get(`${topic}/${partition}`)!
+  yield* patiently(
+    cluster.offsetCommit(
+      member,
+      partitions.map((where): OffsetToCommit => {
+        const { topic, partition, offset, commit } = withOwner(position(where))
+        return { topic, partition, offset, metadata: encodeOwner(by(transactionalId, member.memberId, commit)) }
+      }),
+    ),
+    patience,
+  )
+  return tasks.map((task): Claim => {
+    const owned = partitionsOf(plan, task).map((where) => withOwner(position(where)))
+    return {
+      positions: new Map(owned.map(({ topic, offset }) => [topic, offset])),
+      commit: owned.find(({ commit }) => commit !== undefined)?.commit,
+      previous: owned.find(({ owner }) => owner !== undefined)?.owner,
+    }
+  })
+})
+
+const withOwner = (committed: CommittedOffset) => {
+  const owner = ownerOf(committed)
+  return { ...committed, owner, commit: owner?.commit }
+}
+
+const by = (txn: string | null, member: string, commit: string | undefined): Owner =>
+  commit === undefined ? { txn, member } : { txn, member, commit }
+
+/** Positions to commit for work, named by their commit. */
+export const toCommit = (
+  task: TaskId,
+  positions: ReadonlyMap<string, number>,
+  owner: Owner,
+): ReadonlyArray<OffsetToCommit> => {
+  const metadata = encodeOwner(owner)
+  return Array.from(positions, ([topic, offset]) => ({ topic, partition: task.partition, offset, metadata }))
+}
+
+/** Ends the undecided work of an owner who has left the group; does nothing while they are in it. */
+export type Fence = (owner: Owner | undefined) => Effect.Effect<void, KafkaError>
+
+export const fencing = (cluster: Cluster["Service"], group: string, transactionTimeout: number): Fence =>
+  Effect.fnUntraced(function* (owner) {
+    if (owner === undefined || owner.txn === null) return
+    const [description] = yield* cluster.describeGroups([group])
+    if (description === undefined || description.members.some(({ memberId }) => memberId === owner.member)) return
+    yield* Effect.logInfo(`group ${group}: ${owner.member} is gone and left a transaction open: ending it`)
+    yield* cluster.initProducerId(owner.txn, transactionTimeout)
+  })
+
+/** Committed positions that no transaction is about to move. */
+export const stablePositions = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  group: string,
+  partitions: ReadonlyArray<TopicPartition>,
+  fence: Fence,
+): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError> {
+  const started = yield* Clock.currentTimeMillis
+  const fenced = new Set<string>()
+  for (;;) {
+    const committed = yield* patiently(cluster.offsetFetch(group, partitions, true), unstableFor * 30)
+    const refused = committed.find(({ error }) => error !== null && error !== "UNSTABLE_OFFSET_COMMIT")
+    if (refused !== undefined) return yield* unreadable(group, refused)
+    const unstable = committed.filter(({ error }) => error !== null)
+    if (unstable.length === 0) return committed
+    if ((yield* Clock.currentTimeMillis) - started >= unstableFor) {
+      const owners = (yield* cluster.offsetFetch(group, unstable, false)).map(ownerOf)
+      for (const owner of owners) {
+        if (owner?.txn == null || fenced.has(owner.txn)) continue
+        fenced.add(owner.txn)
+        yield* Effect.ignore(fence(owner))
+      }
+    }
+    yield* Effect.sleep("20 millis")
+  }
+})
+
+/** Where a group starts that has never committed, by its reset policy. */
+const startsOf = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  plan: Plan,
+  partitions: ReadonlyArray<TopicPartition>,
+  patience: number,
+): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError | PipelineError> {
+  if (plan.reset === "fail") {
+    const { topic, partition } = partitions[0]!
+    return yield* new PipelineError({
+      reason: "State",
+      retriable: false,
+      message:
+        `group ${plan.group} has no position in topic ${topic} partition ${partition}, and the reset policy is ` +
+        '"fail": choose "earliest" or "latest", or commit a position first',
+    })
+  }
+  const offsets = yield* patiently(
+    Effect.flatMap(cluster.listOffsets(partitions, plan.reset, "read_committed"), (listed) => {
+      const failed = listed.find(({ error }) => error !== null)
+      return failed === undefined ? Effect.succeed(listed) : Effect.fail(
+        new KafkaError({
+          code: failed.error!,
+          operation: "ListOffsets",
+          message:
+            `topic ${failed.topic} partition ${failed.partition}: its offsets cannot be listed (${failed.error})`,
+        }),
+      )
+    }),
+    patience,
+  )
+  return offsets.map(({ topic, partition, offset }) => ({ topic, partition, offset, metadata: "", error: null }))
+})
+
+const unreadable = (group: string, { topic, partition, error }: CommittedOffset): KafkaError =>
+  new KafkaError({
+    code: error ?? "CLIENT",
+    operation: "OffsetFetch",
+    message: `group ${group}: its position in topic ${topic} partition ${partition} cannot be read (${error})`,
+  })
+
+/** What a task stands at, for messages. */
+export const describe = (task: TaskId, positions: ReadonlyMap<string, number>): string =>
+  `task ${taskKey(task)} at ${Array.from(positions, ([topic, next]) => `${topic}:${next}`).join(", ")}`

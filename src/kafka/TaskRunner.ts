@@ -1,0 +1,244 @@
+/** One task at work: its flow over its partitions, its stores, and what it has finished and not committed yet. */
+import { Cause, Effect, Exit, Fiber, Latch, type Scope, Stream } from "effect"
+import type { Batch, Changes, Source } from "../Batch.ts"
+import { fromSource } from "../Batch.ts"
+import type { AnyFlow } from "../Flow.ts"
+import type { Claim, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
+import { JournaledStore } from "../state/Store.ts"
+import { Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
+import type { Topic } from "../Topic.ts"
+import * as Topology from "../Topology.ts"
+import { taskKey } from "./Assignment.ts"
+import * as Changelog from "./Changelog.ts"
+import type { Cluster, KafkaError } from "./Cluster.ts"
+import { asPipelineError } from "./Errors.ts"
+import type { Fetcher, Reading } from "./Fetcher.ts"
+import type { Readable } from "./ReadCommitted.ts"
+
+export interface Options {
+  readonly plan: Plan
+  readonly flow: AnyFlow
+  readonly id: TaskId
+  readonly claim: Claim
+  readonly state: Guarantee<never, never>["state"]
+  /** By repartition topic: how many tasks write it. */
+  readonly upstream: ReadonlyMap<string, number>
+  readonly cluster: Cluster["Service"]
+  readonly fetcher: Fetcher
+  readonly endPrevious: Effect.Effect<void, KafkaError>
+  /** Called whenever there is something to commit. */
+  finished(bytes: number): void
+}
+
+export interface TaskRunner {
+  readonly id: TaskId
+  /** Why the task has stopped, if it has. */
+  readonly failure: () => Cause.Cause<unknown> | undefined
+  /** Lets the task pull, or stops it from pulling; the batch at hand goes on to its end. */
+  readonly resume: Effect.Effect<void>
+  readonly pause: Effect.Effect<void>
+  /** Waits until nothing is at hand. */
+  readonly idle: Effect.Effect<void>
+  /** Whether the state in memory is the one that was committed last, by this very task. */
+  holds(claim: Claim): boolean
+  /** Everything finished since the last commit; it must be answered with one of the three below. */
+  take(): Work | undefined
+  committed(work: Work, commit: string): void
+  putBack(work: Work): void
+  /** Stops the task because its work cannot be committed. */
+  fail(error: PipelineError): Effect.Effect<void>
+}
+
+/** How long a failed task waits before it is tried again, in milliseconds: doubled each time, up to the last. */
+const backoff = { first: 100, last: 10_000 }
+
+export const make = Effect.fnUntraced(function* (
+  options: Options,
+): Effect.fn.Return<TaskRunner, never, Scope.Scope> {
+  const { plan, id, claim, cluster, fetcher, upstream } = options
+  const topology = plan.flows[id.flow]!
+  const name = `${plan.name} task ${taskKey(id)}`
+  const gate = yield* Latch.make(true)
+  const quiet = yield* Latch.make(true)
+  const drained = yield* Latch.make(true)
+  const stores = new Map<string, JournaledStore<unknown>>()
+  const streamTimes = new Map<string, number>()
+  let readings = new Map<string, Reading>()
+  let positions: Positions = claim.positions
+  let lastCommit = claim.commit
+  let finished: Array<Batch<unknown>> = []
+  let committing = false
+  let atHand = 0
+  let failure: Cause.Cause<unknown> | undefined
+
+  const entered = () => {
+    if (atHand++ === 0) Latch.closeUnsafe(quiet)
+  }
+  const emerged = (batch: Batch<unknown>) => {
+    finished.push(batch)
+    Latch.closeUnsafe(drained)
+    if (--atHand === 0) Latch.openUnsafe(quiet)
+    options.finished(batch.source.size)
+  }
+  const settled = () => {
+    if (finished.length === 0 && !committing) Latch.openUnsafe(drained)
+  }
+
+  const read = <A>(topic: Topic<A>): Stream.Stream<Batch<Raw<A>>, PipelineError> =>
+    Stream.unwrap(Effect.gen(function* () {
+      const reading = yield* fetcher.read({ topic: topic.name, partition: id.partition }, positions.get(topic.name)!)
+      readings.set(topic.name, reading)
+      yield* Effect.addFinalizer(() => reading.stop)
+      const pull = Effect.gen(function* () {
+        const fetched = yield* Effect.mapError(reading.next, asPipelineError)
+        yield* gate.await
+        entered()
+        const source = sourceOf(topic, id.partition, fetched, upstream.get(topic.name))
+        return [fromSource(source, source.bytes as ReadonlyArray<unknown> as ReadonlyArray<Raw<A>>)] as const
+      })
+      return Stream.fromPull(Effect.succeed(pull))
+    }))
+
+  const open = Effect.fnUntraced(function* <V>(spec: StoreSpec<V>) {
+    const known = stores.get(spec.name)
+    if (known !== undefined) return known as JournaledStore<unknown> as JournaledStore<V>
+    const store = new JournaledStore(spec)
+    const entries = yield* Changelog.restore(cluster, fetcher, store, {
+      plan,
+      partition: id.partition,
+      claim: { ...claim, positions },
+      state: options.state,
+      endPrevious: options.endPrevious,
+    }).pipe(Effect.mapError(asPipelineError))
+    if (entries > 0) yield* Effect.logDebug(`${name}: store ${spec.name} restored from ${entries} records`)
+    streamTimes.set(spec.name, store.streamTime)
+    stores.set(spec.name, store as JournaledStore<unknown>)
+    return store
+  })
+
+  const attempt = Effect.suspend(() => {
+    atHand = 0
+    readings = new Map()
+    return Topology.running(options.flow).pipe(
+      Stream.provideService(Task, Task.of({ partition: id.partition, read })),
+      Stream.provideService(Logged, Logged.of({ store: open })),
+      Stream.runForEach((batch) => Effect.sync(() => emerged(batch as Batch<unknown>))),
+    )
+  })
+
+  const stop = (cause: Cause.Cause<unknown>) =>
+    Effect.sync(() => {
+      failure = cause
+      atHand = 0
+      Latch.openUnsafe(quiet)
+      Latch.openUnsafe(drained)
+    })
+
+  /** Tries again after what may pass; anything else stops this task and no other. */
+  const run = (delay: number): Effect.Effect<void, never, unknown> =>
+    Effect.flatMap(Effect.exit(attempt), (exit) => {
+      if (Exit.isSuccess(exit)) return Effect.void
+      if (Cause.hasInterruptsOnly(exit.cause)) return Effect.failCause(exit.cause) as Effect.Effect<never>
+      if (!mayPass(exit.cause)) {
+        return Effect.andThen(
+          stop(exit.cause),
+          Effect.logError(`${name} has stopped; its partitions are not read until it is started again`, exit.cause),
+        )
+      }
+      return Effect.gen(function* () {
+        yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
+        atHand = 0
+        yield* quiet.open
+        yield* drained.await
+        for (const store of stores.values()) store.rewind()
+        yield* Effect.sleep(delay)
+        yield* run(Math.min(delay * 2, backoff.last))
+      })
+    })
+
+  const fiber = yield* Effect.forkScoped(Effect.interruptible(run(backoff.first) as Effect.Effect<void>))
+
+  return {
+    id,
+    failure: () => failure,
+    resume: Effect.asVoid(gate.open),
+    pause: Effect.asVoid(gate.close),
+    idle: quiet.await,
+    holds: (now) =>
+      failure === undefined && now.commit === lastCommit &&
+      Array.from(now.positions).every(([topic, position]) => positions.get(topic) === position),
+    take: () => {
+      if (failure !== undefined || committing || finished.length === 0) return undefined
+      committing = true
+      const batches = finished
+      finished = []
+      const next = new Map(positions)
+      for (const { source } of batches) next.set(source.topic.name, source.next)
+      return { task: id, batches, changes: merged(batches, stores, streamTimes), from: positions, positions: next }
+    },
+    committed: (work, commit) => {
+      committing = false
+      positions = work.positions
+      lastCommit = commit
+      for (const { store, version, streamTime } of work.changes) {
+        streamTimes.set(store, streamTime)
+        stores.get(store)?.committed(version)
+      }
+      for (const { source } of work.batches) readings.get(source.topic.name)?.release(source.size)
+      settled()
+    },
+    putBack: (work) => {
+      committing = false
+      finished = [...work.batches, ...finished]
+    },
+    fail: (error) =>
+      Effect.gen(function* () {
+        yield* stop(Cause.fail(error))
+        yield* Effect.logError(`${name} has stopped: its work cannot be committed`, error)
+        yield* Fiber.interrupt(fiber)
+      }),
+  }
+})
+
+/** A defect or a failure that says so does not pass by itself. */
+const mayPass = (cause: Cause.Cause<unknown>): boolean =>
+  !Cause.hasDies(cause) &&
+  cause.reasons.every((reason) =>
+    reason._tag !== "Fail" || !(reason.error instanceof PipelineError) || reason.error.retriable
+  )
+
+const sourceOf = (
+  topic: Topic<unknown>,
+  partition: number,
+  { length, next, size, keys, bytes, headers, timestamps, offsets }: Readable,
+  upstream: number | undefined,
+): Source => ({ topic, partition, length, next, size, keys, bytes, headers, timestamps, offsets, upstream })
+
+/**
+ * The last change of every key by store. Every open store is named, also without changes: its changelog must say where
+ * the task stands.
+ */
+const merged = (
+  batches: ReadonlyArray<Batch<unknown>>,
+  stores: ReadonlyMap<string, JournaledStore<unknown>>,
+  streamTimes: ReadonlyMap<string, number>,
+): ReadonlyArray<Changes> => {
+  const byStore = new Map<string, Array<Changes>>()
+  for (const batch of batches) {
+    for (const changes of batch.changes) {
+      const list = byStore.get(changes.store)
+      if (list === undefined) byStore.set(changes.store, [changes])
+      else list.push(changes)
+    }
+  }
+  return Array.from(stores, ([name, store]): Changes => {
+    const list = byStore.get(name) ?? []
+    const last = list.at(-1)
+    if (last === undefined) {
+      const streamTime = streamTimes.get(name) ?? -Infinity
+      return { store: name, version: 0, streamTime, entries: new Map(), encode: store.encode }
+    }
+    if (list.length === 1) return last
+    return { ...last, entries: new Map(list.flatMap(({ entries }) => [...entries])) }
+  })
+}
