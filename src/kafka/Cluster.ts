@@ -15,7 +15,7 @@ export type ErrorCode =
   | "TIMEOUT" // no answer in time: the request may or may not have been carried out
   | "AUTHENTICATION" // SASL or TLS refused us
   | "CLIENT" // the request could not be written or the answer not be read: a fault of ours
-  | (string & {})
+  | string & Record<never, never>
 
 /** A request that was refused or not answered. */
 export class KafkaError extends Schema.TaggedError<KafkaError>()("KafkaError", {
@@ -155,6 +155,8 @@ export interface Broker {
 
 export interface TopicMetadata {
   readonly topic: string
+  /** Unlike the name, not shared by a topic that is deleted and created again; empty on an error. */
+  readonly id: string
   readonly error: ErrorCode | null
   /** By partition number; `leader` is -1 while there is none. */
   readonly partitions: ReadonlyArray<{

@@ -1,6 +1,6 @@
 /**
- * Deadlines in the order they fall due; equal ones in the order they were set. Nothing happens by itself: whoever keeps
- * the time calls `advance`.
+ * The broker's time and its deadlines, in the order they fall due and, where equal, in the order they were set. Nothing
+ * happens by itself: whoever has a clock calls `advance`.
  */
 
 export interface Timer {
@@ -13,10 +13,11 @@ export interface Timer {
 export class Timers {
   readonly #heap: Array<Timer> = []
   #order = 0
+  #now = -Infinity
 
-  /** Calls `run` at the first `advance` to `at` (milliseconds since 1970) or later. */
+  /** Calls `run` when time reaches `at` (milliseconds since 1970), at the earliest at the next `advance`. */
   schedule(at: number, run: (now: number) => void): Timer {
-    const timer: Timer = { at, order: this.#order++, run, cancelled: false }
+    const timer: Timer = { at: Math.max(at, this.#now), order: this.#order++, run, cancelled: false }
     this.#heap.push(timer)
     this.#up(this.#heap.length - 1)
     return timer
@@ -32,20 +33,19 @@ export class Timers {
     return this.#heap[0]?.at ?? Infinity
   }
 
-  /** Runs what is due. What falls due meanwhile runs too, except at `now` itself, so that a timer can rearm without end. */
-  advance(now: number): void {
-    const last = this.#order
-    const later: Array<Timer> = []
-    for (let timer = this.#heap[0]; timer !== undefined && timer.at <= now; timer = this.#heap[0]) {
+  /**
+   * Runs what is due up to `clock`, each at its own time, and answers the time it is then: the clock's, unless that went
+   * backwards.
+   */
+  advance(clock: number): number {
+    for (let due = this.next; due <= clock; due = this.next) {
+      const timer = this.#heap[0]!
       this.#pop()
-      if (timer.cancelled) continue
-      if (timer.order >= last && timer.at >= now) later.push(timer)
-      else timer.run(timer.at < now ? timer.at : now)
+      this.#now = due
+      timer.run(due)
     }
-    for (const timer of later) {
-      this.#heap.push(timer)
-      this.#up(this.#heap.length - 1)
-    }
+    this.#now = Math.max(this.#now, clock)
+    return this.#now
   }
 
   #pop(): void {
