@@ -87,6 +87,10 @@ export interface Settings {
   readonly deliveryTimeout: number
   /** How long a broker may wait for its replicas. */
   readonly requestTimeout: number
+  /** Told of every batch as soon as it is in the log. */
+  delivered?(batch: OpenBatch): void
+  /** Told when a batch must be sent again, and why. */
+  retrying?(batch: OpenBatch, code: string): void
 }
 
 /** How a batch ended that is not in the log, or not known to be. */
@@ -131,9 +135,10 @@ export const deliver = Effect.fnUntraced(function* (
     for (const { sent, results } of answered) {
       sent.forEach((one, i) => {
         const { error, message } = results[i]!
-        if (error === null || error === "DUPLICATE_SEQUENCE_NUMBER") return
+        if (error === null || error === "DUPLICATE_SEQUENCE_NUMBER") return settings.delivered?.(one.batch)
         const unknown = unknownOutcome.has(error) || (met.get(one)?.unknown ?? false)
         if (retriable.has(error)) {
+          settings.retrying?.(one.batch, error)
           met.set(one, { code: error, message: message ?? "", unknown })
           again.push(one)
         } else failed.push({ batch: one.batch, error: refused(one.batch, error, message), unknown })

@@ -3,6 +3,7 @@
  * finishes and commits what it has at hand, while heartbeats go on: the revoke barrier.
  */
 import { Clock, Duration, Effect, Fiber, Option, type Scope } from "effect"
+import { within } from "../Within.ts"
 import { Cluster, type GroupIdentity, KafkaError, retriable } from "./Cluster.ts"
 import * as ConsumerProtocol from "./ConsumerProtocol.ts"
 
@@ -140,9 +141,8 @@ export const run = Effect.fnUntraced(function* <E, R>(
     )
 
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => memberId === "" ? Effect.void : cluster.leaveGroup(group, memberId)).pipe(
-      Effect.timeout("3 seconds"),
-      Effect.ignore,
+    Effect.ignore(
+      within(Effect.suspend(() => memberId === "" ? Effect.void : cluster.leaveGroup(group, memberId)), "3 seconds"),
     )
   )
 

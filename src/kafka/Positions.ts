@@ -63,11 +63,8 @@ export const claim = Effect.fnUntraced(function* (
 ): Effect.fn.Return<ReadonlyArray<Claim>, KafkaError | PipelineError> {
   const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
   if (partitions.length === 0) return []
-  const fence = fencing(cluster, plan.group, transactionTimeout)
-  const stable = yield* stablePositions(cluster, plan.group, partitions, fence)
-  const missing = stable.filter(({ offset }) => offset < 0)
-  const starts = missing.length === 0 ? [] : yield* startsOf(cluster, plan, missing, patience)
-  const at = new Map([...stable, ...starts].map((one) => [`${one.topic}/${one.partition}`, one]))
+  const committed = yield* committedOrStart(cluster, plan, partitions, { transactionTimeout, patience })
+  const at = new Map(committed.map((one) => [`${one.topic}/${one.partition}`, one]))
   const position = ({ topic, partition }: TopicPartition) => at.get(`${topic}/${partition}`)!
   yield* patiently(
     cluster.offsetCommit(
@@ -87,6 +84,21 @@ export const claim = Effect.fnUntraced(function* (
       previous: owned.find(({ owner }) => owner !== undefined)?.owner,
     }
   })
+})
+
+/** Stable positions of a group; where it has none, those that its reset policy says. */
+export const committedOrStart = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  plan: Plan,
+  partitions: ReadonlyArray<TopicPartition>,
+  options?: { readonly transactionTimeout: number; readonly patience: number },
+): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError | PipelineError> {
+  const { transactionTimeout, patience } = options ?? { transactionTimeout: 60_000, patience: 30_000 }
+  const fence = fencing(cluster, plan.group, transactionTimeout)
+  const stable = yield* stablePositions(cluster, plan.group, partitions, fence)
+  const missing = stable.filter(({ offset }) => offset < 0)
+  if (missing.length === 0) return stable
+  return [...stable.filter(({ offset }) => offset >= 0), ...yield* startsOf(cluster, plan, missing, patience)]
 })
 
 const withOwner = (committed: CommittedOffset) => {

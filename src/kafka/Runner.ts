@@ -17,6 +17,7 @@ import {
   type Work,
 } from "../Pipeline.ts"
 import { type Logged, PipelineError, type Task } from "../Task.ts"
+import { within } from "../Within.ts"
 import * as Topology from "../Topology.ts"
 import { assign, decodeOwned, encodeOwned, taskKey } from "./Assignment.ts"
 import * as Changelog from "./Changelog.ts"
@@ -78,11 +79,7 @@ export const run = <E, R>(
     const work = yield* Effect.forkChild(Effect.scoped(untilStopped(pipeline, settings, Deferred.await(stop))))
     return yield* Fiber.join(work).pipe(
       Effect.onInterrupt(() =>
-        Effect.gen(function* () {
-          yield* Deferred.succeed(stop, undefined)
-          const ended = yield* Effect.forkDetach(Effect.timeoutOption(Fiber.await(work), settings.shutdownTimeout))
-          yield* Fiber.await(ended)
-        })
+        Effect.andThen(Deferred.succeed(stop, undefined), within(Fiber.await(work), settings.shutdownTimeout))
       ),
     )
   })
@@ -280,7 +277,7 @@ const transactionTimeout = 60_000
 const retrying = <A>(name: string, claim: Effect.Effect<A, PipelineError>): Effect.Effect<A, PipelineError> =>
   Effect.catchIf(
     claim,
-    (error) => error.retriable && error.reason === "Kafka",
+    (error) => error.retriable && error.reason !== "Fenced",
     (error) =>
       Effect.logWarning(`${name}: taking over tasks failed and is tried again`, error).pipe(
         Effect.andThen(Effect.sleep("1 second")),

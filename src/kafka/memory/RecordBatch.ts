@@ -5,6 +5,7 @@
 import { Buffer } from "node:buffer"
 import type { Headers } from "../../Batch.ts"
 import type { FetchedBatch, Records } from "../Cluster.ts"
+import { encodedSize, markerSize } from "./RecordSize.ts"
 
 /** Who wrote a batch. */
 export interface Writer {
@@ -15,49 +16,57 @@ export interface Writer {
 
 export const nobody: Writer = { producerId: -1, producerEpoch: -1, transactional: false }
 
-/** Columns to pack; without offsets they are consecutive. */
-export interface Columns extends Records {
-  readonly offsets?: ReadonlyArray<number>
-}
+export type Control = "commit" | "abort"
 
 export class RecordBatch {
   /** Given by the log. */
   baseOffset = 0
   lastOffset = 0
   readonly count: number
-  /** Bytes on a broker's disk, uncompressed. */
+  /** Bytes in Kafka's format, uncompressed. */
   readonly size: number
   readonly minTimestamp: number
   readonly maxTimestamp: number
   readonly writer: Writer
-  readonly control: "commit" | "abort" | null
-  /** Keys and values in turn. */
+  readonly control: Control | null
+  /** Keys and values in turn, and the length of each; -1 for null. */
   readonly #data: Buffer
-  /** Length of each key and value; -1 for null. */
   readonly #lengths: Int32Array
+  readonly #timestamps: ReadonlyArray<number>
   /** Absent when no record has any. */
   readonly #headers: ReadonlyArray<Headers> | undefined
-  readonly #timestamps: ReadonlyArray<number>
+  /** Absent when they are consecutive. */
   readonly #offsets: ReadonlyArray<number> | undefined
 
-  constructor(columns: Columns, size: number, writer: Writer, control: "commit" | "abort" | null = null) {
-    const { keys, values, timestamps, offsets } = columns
+  constructor(
+    records: Records,
+    size: number,
+    writer: Writer,
+    control: Control | null = null,
+    offsets?: ReadonlyArray<number>,
+  ) {
+    const { keys, values, timestamps } = records
     this.count = keys.length
     this.size = size
     this.writer = writer
     this.control = control
     this.#lengths = new Int32Array(2 * keys.length)
     this.#timestamps = timestamps.slice()
+    this.#headers = ownHeaders(records.headers)
     this.#offsets = offsets
+    if (offsets !== undefined) {
+      this.baseOffset = offsets[0]!
+      this.lastOffset = offsets[offsets.length - 1]!
+    }
     let bytes = 0
     let min = Infinity
     let max = -Infinity
     for (let i = 0; i < keys.length; i++) {
-      const key = keys[i]!
-      const value = values[i]!
-      this.#lengths[2 * i] = key === null ? -1 : key.length
-      this.#lengths[2 * i + 1] = value === null ? -1 : value.length
-      bytes += (key === null ? 0 : key.length) + (value === null ? 0 : value.length)
+      const keyLength = keys[i] === null ? -1 : keys[i]!.length
+      const valueLength = values[i] === null ? -1 : values[i]!.length
+      this.#lengths[2 * i] = keyLength
+      this.#lengths[2 * i + 1] = valueLength
+      bytes += Math.max(0, keyLength) + Math.max(0, valueLength)
       const timestamp = timestamps[i]!
       if (timestamp < min) min = timestamp
       if (timestamp > max) max = timestamp
@@ -70,11 +79,11 @@ export class RecordBatch {
       at = copy(keys[i]!, this.#data, at)
       at = copy(values[i]!, this.#data, at)
     }
-    this.#headers = ownHeaders(columns.headers)
-    if (offsets !== undefined) {
-      this.baseOffset = offsets[0]!
-      this.lastOffset = offsets[offsets.length - 1]!
-    }
+  }
+
+  place(baseOffset: number): void {
+    this.baseOffset = baseOffset
+    this.lastOffset = baseOffset + this.count - 1
   }
 
   /** The offset of the first record with at least this timestamp. */
@@ -85,6 +94,11 @@ export class RecordBatch {
 
   /** The batch as a fetch answers it. Keys and values are views of this batch's bytes. */
   fetched(): FetchedBatch {
+    const { producerId, transactional } = this.writer
+    const { baseOffset, lastOffset, control } = this
+    if (control !== null) {
+      return { baseOffset, lastOffset, producerId, transactional, control, ...noRecords, offsets: [] }
+    }
     const { count } = this
     const keys: Array<Uint8Array | null> = new Array(count)
     const values: Array<Uint8Array | null> = new Array(count)
@@ -99,28 +113,57 @@ export class RecordBatch {
       values[i] = valueLength < 0 ? null : Buffer.from(buffer, at, valueLength)
       if (valueLength > 0) at += valueLength
     }
-    const isData = this.control === null
     return {
-      baseOffset: this.baseOffset,
-      lastOffset: this.lastOffset,
-      producerId: this.writer.producerId,
-      transactional: this.writer.transactional,
-      control: this.control,
+      baseOffset,
+      lastOffset,
+      producerId,
+      transactional,
+      control,
       keys,
       values,
       headers: this.#headers ?? new Array<Headers>(count).fill(noHeaders),
-      offsets: isData ? this.#offsets ?? consecutive(this.baseOffset, count) : [],
-      timestamps: isData ? this.#timestamps : [],
+      offsets: this.#offsets ?? Array.from({ length: count }, (_, i) => baseOffset + i),
+      timestamps: this.#timestamps,
     }
   }
 }
 
+/** A batch to be appended. */
+export const pack = (records: Records, writer: Writer): RecordBatch =>
+  new RecordBatch(records, encodedSize(records), writer)
+
+/** A transaction marker: it takes one offset. */
+export const marker = (writer: Writer, control: Control, now: number): RecordBatch =>
+  new RecordBatch(
+    { keys: [null], values: [null], headers: [noHeaders], timestamps: [now] },
+    markerSize,
+    writer,
+    control,
+  )
+
 const noHeaders: Headers = []
+
 const noRecords: Records = { keys: [], values: [], headers: [], timestamps: [] }
 
-/** A transaction marker: one offset, no records. */
-export class Marker extends RecordBatch {
-  constructor(writer: Writer, control: "commit" | "abort", now: number) {
-    super({ ...noRecords, timestamps: [now] }, markerSize, writer, control)
-  }
+const copy = (from: Uint8Array | null, to: Buffer, at: number): number => {
+  if (from === null) return at
+  const { length } = from
+  // Below this a loop beats the call.
+  if (length < 24) { for (let i = 0; i < length; i++) to[at + i] = from[i]! }
+  else to.set(from, at)
+  return at + length
+}
+
+/** Neighbours often share their headers: what is shared is copied once. */
+const ownHeaders = (all: ReadonlyArray<Headers>): ReadonlyArray<Headers> | undefined => {
+  if (all.every((headers) => headers.length === 0)) return undefined
+  let last = noHeaders
+  let own = noHeaders
+  return all.map((headers) => {
+    if (headers !== last) {
+      last = headers
+      own = headers.map(([name, value]) => [name, new Uint8Array(value)] as const)
+    }
+    return own
+  })
 }

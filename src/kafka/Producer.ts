@@ -1,0 +1,226 @@
+/** An idempotent producer: records are gathered for a moment, and acknowledged by all in-sync replicas. */
+import { Clock, Context, Deferred, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
+import { within } from "../Within.ts"
+import { Cluster, type Compression, KafkaError, type ProducerIdentity } from "./Cluster.ts"
+import {
+  deliver,
+  nextSequence,
+  OpenBatch,
+  type ProducerRecord,
+  type Sequenced,
+  sizeOf,
+  type Undelivered,
+} from "./Delivery.ts"
+import * as Leaders from "./Leaders.ts"
+import { forKey } from "./Partitioner.ts"
+import { patiently } from "./Retry.ts"
+
+/** Records that were not written, or are not known to be. */
+export class ProducerError extends Schema.TaggedError<ProducerError>()("ProducerError", {
+  reason: Schema.Literals([
+    "BufferFull", // too much is waiting already: nothing of this call was taken
+    "Timeout", // not acknowledged in time: it may or may not have been written
+    "Refused", // the broker will never take it as it is
+  ]),
+  message: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {}
+
+export interface Options {
+  /** How long a batch waits for more records. */
+  readonly linger: Duration.Input
+  /** Bytes at which a batch does not wait; no batch is larger unless it is a single record. */
+  readonly batchBytes: number
+  /** How long a batch may take with all its retries; after it the call fails with `Timeout`. */
+  readonly deliveryTimeout: Duration.Input
+  /** Bytes that may wait or be in flight. */
+  readonly bufferBytes: number
+  /** How long a call waits for room in the buffer before it fails with `BufferFull`. */
+  readonly maxBlock: Duration.Input
+  readonly compression: Compression
+}
+
+export const defaults: Options = {
+  linger: "5 millis",
+  batchBytes: 512 * 1024,
+  deliveryTimeout: "30 seconds",
+  bufferBytes: 32 * 1024 * 1024,
+  maxBlock: "30 seconds",
+  compression: "none",
+}
+
+export class Producer extends Context.Service<Producer, {
+  /**
+   * Writes records, and ends when every one is acknowledged. Records of one partition keep the order of the calls that
+   * brought them. Without its acknowledgement a record may have been written all the same; it is never written twice.
+   */
+  send(records: ReadonlyArray<ProducerRecord>): Effect.Effect<void, ProducerError>
+  /** Since when nothing could be delivered although something was to be; milliseconds since 1970. */
+  readonly failingSince: Effect.Effect<number | undefined>
+}>()("millrace/kafka/Producer") {}
+
+export const layer = (options?: Partial<Options>): Layer.Layer<Producer, KafkaError, Cluster> =>
+  Layer.effect(Producer, make({ ...defaults, ...options }))
+
+/** One call of `send`: done when all its batches are. */
+interface Call {
+  left: number
+  readonly done: Deferred.Deferred<void, ProducerError>
+}
+
+interface Batch {
+  readonly open: OpenBatch
+  readonly calls: Set<Call>
+}
+
+interface Partition {
+  readonly queue: Array<Batch>
+  inFlight: Batch | undefined
+  identity: ProducerIdentity | undefined
+  sequence: number
+}
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const cluster = yield* Cluster
+  const leaders = yield* Leaders.make
+  const deliveryTimeout = Duration.toMillis(options.deliveryTimeout)
+  const init = patiently(cluster.initProducerId(null, 0), deliveryTimeout)
+  let identity = yield* init
+  const partitions = new Map<string, Partition>()
+  let buffered = 0
+  let sticky = 0
+  let failingSince: number | undefined
+  let arrived = Deferred.makeUnsafe<void>()
+  let full = Deferred.makeUnsafe<void>()
+  let room = Deferred.makeUnsafe<void>()
+
+  const finish = (partition: Partition, batch: Batch, exit: Exit.Exit<void, ProducerError>) => {
+    partition.inFlight = undefined
+    buffered -= batch.open.size
+    const waiting = room
+    room = Deferred.makeUnsafe()
+    Deferred.doneUnsafe(waiting, Exit.void)
+    for (const call of batch.calls) {
+      if (Exit.isFailure(exit)) Deferred.doneUnsafe(call.done, exit)
+      else if (--call.left === 0) Deferred.doneUnsafe(call.done, Exit.void)
+    }
+    if (partition.queue.length > 0) Deferred.doneUnsafe(arrived, Exit.void)
+  }
+
+  const enqueue = (records: ReadonlyArray<ProducerRecord>, now: number): Call => {
+    const call: Call = { left: 0, done: Deferred.makeUnsafe() }
+    sticky++
+    for (const record of records) {
+      const count = Math.max(1, leaders.partitions(record.topic) ?? 1)
+      const number = record.partition ?? (record.key === null ? sticky % count : forKey(record.key, count))
+      const id = `${record.topic}/${number}`
+      let partition = partitions.get(id)
+      if (partition === undefined) {
+        partitions.set(id, partition = { queue: [], inFlight: undefined, identity: undefined, sequence: 0 })
+      }
+      const size = sizeOf(record)
+      let batch = partition.queue.at(-1)
+      if (batch === undefined || batch.open.length > 0 && batch.open.size + size > options.batchBytes) {
+        if (batch !== undefined) Deferred.doneUnsafe(full, Exit.void)
+        batch = { open: new OpenBatch(record.topic, number), calls: new Set() }
+        buffered += batch.open.size
+        partition.queue.push(batch)
+      }
+      batch.open.add(record, now, size)
+      buffered += size
+      if (!batch.calls.has(call)) {
+        batch.calls.add(call)
+        call.left++
+      }
+    }
+    Deferred.doneUnsafe(arrived, Exit.void)
+    return call
+  }
+
+  const failed = ({ error, unknown }: Undelivered): ProducerError =>
+    new ProducerError({
+      reason: unknown || error.code === "TIMEOUT" ? "Timeout" : "Refused",
+      message: error.message,
+      cause: error,
+    })
+
+  const dispatch = Effect.fnUntraced(function* () {
+    const sending = new Map<OpenBatch, { readonly partition: Partition; readonly batch: Batch }>()
+    const sequenced: Array<Sequenced> = []
+    for (const partition of partitions.values()) {
+      if (partition.inFlight !== undefined || partition.queue.length === 0) continue
+      const batch = partition.queue.shift()!
+      partition.inFlight = batch
+      if (partition.identity !== identity) {
+        partition.identity = identity
+        partition.sequence = 0
+      }
+      sequenced.push({ batch: batch.open, producer: { ...identity, baseSequence: partition.sequence } })
+      partition.sequence = nextSequence(partition.sequence, batch.open.length)
+      sending.set(batch.open, { partition, batch })
+    }
+    if (sequenced.length === 0) return
+    const clock = yield* Clock.clockWith(Effect.succeed)
+    const undelivered = yield* deliver(cluster, leaders, sequenced, {
+      transactionalId: null,
+      compression: options.compression,
+      deliveryTimeout,
+      requestTimeout: deliveryTimeout,
+      delivered: (open) => {
+        failingSince = undefined
+        const { partition, batch } = sending.get(open)!
+        finish(partition, batch, Exit.void)
+      },
+      retrying: () => failingSince ??= clock.currentTimeMillisUnsafe(),
+    })
+    if (undelivered.length === 0) return
+    failingSince ??= clock.currentTimeMillisUnsafe()
+    // Sequences of these partitions have a hole now: what comes next goes under another producer id.
+    identity = yield* Effect.orElseSucceed(init, () => ({ producerId: -1, producerEpoch: -1 }))
+    for (const one of undelivered) {
+      const { partition, batch } = sending.get(one.batch)!
+      partition.identity = undefined
+      finish(partition, batch, Exit.fail(failed(one)))
+    }
+  })
+
+  const send = Effect.gen(function* () {
+    yield* Deferred.await(arrived)
+    yield* Effect.raceFirst(Effect.sleep(options.linger), Deferred.await(full))
+    arrived = Deferred.makeUnsafe()
+    full = Deferred.makeUnsafe()
+    if (identity.producerId < 0) identity = yield* init
+    yield* Effect.forkChild(dispatch())
+  }).pipe(Effect.catch((error) => Effect.logWarning("no producer id can be had; trying again", error)))
+  yield* Effect.forkScoped(Effect.forever(send))
+
+  const flushed: Effect.Effect<void> = Effect.suspend(() =>
+    buffered === 0 ? Effect.void : Effect.andThen(Deferred.await(room), flushed)
+  )
+  yield* Effect.addFinalizer(() => within(flushed, options.deliveryTimeout))
+
+  const waitForRoom = (size: number): Effect.Effect<void> =>
+    Effect.suspend(() =>
+      buffered === 0 || buffered + size <= options.bufferBytes
+        ? Effect.void
+        : Effect.andThen(Deferred.await(room), waitForRoom(size))
+    )
+
+  return Producer.of({
+    send: Effect.fn("Producer.send")(function* (records) {
+      if (records.length === 0) return
+      yield* Effect.mapError(
+        patiently(leaders.ensure(records.map(({ topic }) => topic)), deliveryTimeout),
+        (error) => new ProducerError({ reason: "Timeout", message: error.message, cause: error }),
+      )
+      const size = records.reduce((size, record) => size + sizeOf(record), 0)
+      const admitted = yield* Effect.timeoutOption(waitForRoom(size), options.maxBlock)
+      if (Option.isNone(admitted)) {
+        const message = `${buffered} bytes are waiting for the brokers already, and ${options.bufferBytes} may wait`
+        return yield* new ProducerError({ reason: "BufferFull", message })
+      }
+      return yield* Deferred.await(enqueue(records, yield* Clock.currentTimeMillis).done)
+    }),
+    failingSince: Effect.sync(() => failingSince),
+  })
+})

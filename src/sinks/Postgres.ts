@@ -1,0 +1,416 @@
+/** Rows and positions in one Postgres transaction. */
+import { Config, Context, Duration, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
+import postgres from "postgres"
+import type { Outgoing } from "../Batch.ts"
+import { Cluster, type GroupIdentity } from "../kafka/Cluster.ts"
+import { asPipelineError, moved } from "../kafka/Errors.ts"
+import * as Leaders from "../kafka/Leaders.ts"
+import { committedOrStart, partitionsOf } from "../kafka/Positions.ts"
+import { patiently } from "../kafka/Retry.ts"
+import * as Writer from "../kafka/Writer.ts"
+import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
+import { PipelineError } from "../Task.ts"
+
+/** A query in the transaction at hand, or on the pool. */
+export type Sql = postgres.ISql
+
+export interface Options {
+  readonly url: Redacted.Redacted<string>
+  readonly connections: number
+  /**
+   * How long a transaction may stand idle, and how long a lock is waited for: both below the group's session timeout, so
+   * that a frozen writer cannot hold the rows of tasks that others have taken over.
+   */
+  readonly lockTimeout: Duration.Input
+}
+
+/** A pool of connections to one database. */
+export class Postgres extends Context.Service<Postgres, {
+  readonly sql: postgres.Sql
+  /** Runs a query, with failures as `PipelineError` of reason `Sink`. */
+  readonly query: <A>(run: (sql: Sql) => PromiseLike<A>) => Effect.Effect<A, PipelineError>
+  /** Runs queries in one transaction: all of them or none. */
+  readonly transaction: <A, E>(
+    run: (query: Query) => Effect.Effect<A, E>,
+  ) => Effect.Effect<A, E | PipelineError>
+}>()("millrace/sinks/Postgres") {}
+
+export type Query = <A>(run: (sql: Sql) => PromiseLike<A>) => Effect.Effect<A, PipelineError>
+
+export const layer = (options: Options): Layer.Layer<Postgres, PipelineError> =>
+  Layer.effect(
+    Postgres,
+    Effect.gen(function* () {
+      const timeout = Duration.toMillis(options.lockTimeout)
+      const sql = yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          postgres(Redacted.value(options.url), {
+            max: options.connections,
+            onnotice: () => {},
+            connection: {
+              application_name: "millrace",
+              idle_in_transaction_session_timeout: timeout,
+              lock_timeout: timeout,
+            },
+          })
+        ),
+        (sql) => Effect.promise(() => sql.end({ timeout: 2 })),
+      )
+      const query = queryOn(sql)
+      yield* Effect.retry(query((sql) => sql`select 1`), {
+        schedule: Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: "15 seconds" })),
+        while: (error) => error.retriable,
+      })
+      return Postgres.of({ sql, query, transaction: transactionOn(sql) })
+    }),
+  )
+
+/** `DATABASE_URL`, `DATABASE_CONNECTIONS` (4) and `DATABASE_LOCK_TIMEOUT` (5 seconds). */
+export const layerConfig = Layer.unwrap(Effect.map(
+  Config.all({
+    url: Config.Redacted("DATABASE_URL"),
+    connections: Config.Int("DATABASE_CONNECTIONS").pipe(Config.withDefault(4)),
+    lockTimeout: Config.Duration("DATABASE_LOCK_TIMEOUT").pipe(Config.withDefault(Duration.seconds(5))),
+  }),
+  layer,
+))
+
+const queryOn = (sql: Sql): Query => (run) => Effect.tryPromise({ try: async () => await run(sql), catch: failure })
+
+/** On a connection of its own, so that an interrupted or failed transaction is rolled back and never mixed with another. */
+const transactionOn =
+  (pool: postgres.Sql) => <A, E>(run: (query: Query) => Effect.Effect<A, E>): Effect.Effect<A, E | PipelineError> =>
+    Effect.acquireUseRelease(
+      Effect.tryPromise({ try: () => pool.reserve(), catch: failure }),
+      (connection) => {
+        const query = queryOn(connection)
+        const rollback = Effect.ignore(query((sql) => sql`rollback`))
+        return query((sql) => sql`begin`).pipe(
+          Effect.andThen(Effect.onError(run(query), () => rollback)),
+          Effect.tap(query((sql) => sql`commit`)),
+        )
+      },
+      (connection) => Effect.sync(() => connection.release()),
+    )
+
+/** SQLSTATE classes and codes that pass by themselves: connection, resources, shutdown, serialisation and lock trouble. */
+const passing = /^(08|53|57|58|40|55P03|25P0[234])/
+
+const failure = (cause: unknown): PipelineError => {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown"
+  const fromServer = cause instanceof postgres.PostgresError
+  return new PipelineError({
+    reason: "Sink",
+    retriable: !fromServer || passing.test(code),
+    message: fromServer
+      ? `Postgres refused a statement: ${cause.message} (SQLSTATE ${code})`
+      : `Postgres cannot be reached or closed the connection (${code})`,
+    cause,
+  })
+}
+
+export interface Sink<in A> {
+  /**
+   * Writes rows in the transaction that also moves the positions. May be called again for the same rows after a
+   * rollback, never after a commit.
+   */
+  write(rows: ReadonlyArray<A>, query: Query): Effect.Effect<void, PipelineError>
+}
+
+/**
+ * Every row is written exactly once: rows and positions are one database transaction, and the database's positions are
+ * the ones that count. Each assignment raises an epoch in the position's row, so that what a previous owner still tries to
+ * write is rolled back. Positions are also committed to the group, for tools that show lag; nothing is read from there
+ * once the database has its own.
+ *
+ * Keeps no changelog: a flow with logged state does not compile with it. Records that routes produce (dead letters) go
+ * through the table `millrace_outbox` in the same transaction and are published at least once, in order, with the
+ * header `millrace-outbox-id` set to topic-partition-offset of the record that caused them.
+ */
+export const exactlyOnce = <A>(sink: Sink<A>): Guarantee<A, Postgres | Cluster> & { readonly logs: false } => ({
+  name: "Postgres.exactlyOnce",
+  state: "same",
+  logs: false,
+  open: (plan) => open(plan, sink),
+})
+
+const open = Effect.fnUntraced(function* <A>(
+  plan: Plan,
+  sink: Sink<A>,
+): Effect.fn.Return<Committer<A>, PipelineError, Postgres | Cluster | Scope.Scope> {
+  const { query, transaction } = yield* Postgres
+  const cluster = yield* Cluster
+  const topicIds = yield* idsOf(cluster, plan)
+  const epochs = new Map<string, number>()
+  const outbox = yield* openOutbox(plan)
+  let commits = 0
+
+  yield* query((sql) => sql.unsafe(tables))
+
+  const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
+    group: plan.group,
+    generation,
+    memberId,
+  })
+  const key = (topic: string, partition: number) => `${topic}/${partition}`
+
+  /** For tools that show lag: a failure here changes nothing, the next commit tries again. */
+  const show = (
+    member: Membership,
+    work: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly next: number }>,
+  ) =>
+    Effect.ignore(cluster.offsetCommit(
+      identity(member),
+      work.map(({ topic, partition, next }) => ({ topic, partition, offset: next, metadata: "" })),
+    ))
+
+  const commitTogether = Effect.fnUntraced(function* (work: ReadonlyArray<Work<A>>, member: Membership) {
+    const moves = work.flatMap(({ task: { partition }, from, positions }) =>
+      Array.from(positions, ([topic, next]) => ({
+        topic,
+        partition,
+        old: from.get(topic)!,
+        next,
+        epoch: epochs.get(key(topic, partition)) ?? -1,
+      }))
+    )
+    yield* transaction(Effect.fnUntraced(function* (query) {
+      const moved = yield* query((sql) =>
+        sql`update millrace_positions p set next = m.next, moved_at = now()
+          from unnest(
+            ${moves.map(({ topic }) => topicIds.get(topic)!)}::text[], ${
+          moves.map(({ partition }) => partition)
+        }::int[],
+            ${moves.map(({ old }) => old)}::bigint[], ${moves.map(({ next }) => next)}::bigint[],
+            ${moves.map(({ epoch }) => epoch)}::bigint[]
+          ) as m(topic_id, partition, old, next, epoch)
+          where p."group" = ${plan.group} and p.topic_id = m.topic_id and p.partition = m.partition
+            and p.next = m.old and p.epoch = m.epoch`
+      )
+      if (moved.count !== moves.length) return yield* fenced(plan)
+      const rows = work.flatMap(({ batches }) => batches.flatMap((batch) => batch.values))
+      if (rows.length > 0) yield* sink.write(rows, query)
+      yield* outbox.add(work.flatMap(outgoingOf), query)
+    })).pipe(
+      Effect.catchIf(
+        // The connection broke: whether the commit was carried out stands in the positions themselves.
+        (error) => error.reason === "Sink" && error.retriable,
+        (error) =>
+          Effect.flatMap(positionsAre(query, plan, topicIds, moves), (done) => done ? Effect.void : Effect.fail(error)),
+      ),
+    )
+    yield* Effect.ignore(outbox.publish)
+    yield* show(member, moves)
+  })
+
+  return {
+    claim: Effect.fnUntraced(function* (tasks, member) {
+      const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
+      if (partitions.length === 0) return []
+      const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions), asPipelineError)
+      const rows = starts.toSorted((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition)
+      const claimed = yield* query((sql) =>
+        sql<
+          Array<
+            { readonly topic_id: string; readonly partition: number; readonly next: string; readonly epoch: string }
+          >
+        >`
+          insert into millrace_positions ("group", topic_id, topic, partition, next, epoch)
+          select ${plan.group}, topic_id, topic, partition, next, 1
+          from unnest(
+            ${rows.map(({ topic }) => topicIds.get(topic)!)}::text[], ${rows.map(({ topic }) => topic)}::text[],
+            ${rows.map(({ partition }) => partition)}::int[], ${rows.map(({ offset }) => offset)}::bigint[]
+          ) as r(topic_id, topic, partition, next)
+          on conflict ("group", topic_id, partition) do update set epoch = millrace_positions.epoch + 1
+          returning topic_id, partition, next, epoch`
+      )
+      const next = new Map<string, number>()
+      for (const { topic } of starts) {
+        for (const row of claimed) {
+          if (row.topic_id !== topicIds.get(topic)) continue
+          next.set(key(topic, row.partition), Number(row.next))
+          epochs.set(key(topic, row.partition), Number(row.epoch))
+        }
+      }
+      yield* outbox.publish
+      yield* show(member, partitions.map((one) => ({ ...one, next: next.get(key(one.topic, one.partition))! })))
+      return tasks.map((task): Claim => ({
+        positions: new Map(
+          partitionsOf(plan, task).map(({ topic, partition }) => [topic, next.get(key(topic, partition))!]),
+        ),
+        // There is no state to be kept: a task that is claimed starts anew at the database's position.
+        commit: undefined,
+        previous: undefined,
+      }))
+    }),
+    commit: Effect.fnUntraced(function* (work, member): Effect.fn.Return<Committed, PipelineError> {
+      const commit = `${plan.group}:${++commits}`
+      const together = yield* Effect.result(commitTogether(work, member))
+      if (together._tag === "Success") return { commit, refused: [] }
+      if (work.length === 1 && blamesRows(together.failure)) {
+        return { commit, refused: [{ task: work[0]!.task, error: together.failure }] }
+      }
+      if (!blamesRows(together.failure)) return yield* together.failure
+      const refused = yield* Effect.forEach(
+        work,
+        (one) =>
+          Effect.map(
+            Effect.result(commitTogether([one], member)),
+            (result) => result._tag === "Success" ? [] : [{ task: one.task, error: result.failure }],
+          ),
+      )
+      return { commit, refused: refused.flat() }
+    }),
+  }
+})
+
+/** The database refuses what was to be written: then every task is tried alone, so that one cannot hold up the others. */
+const blamesRows = (error: PipelineError): boolean => error.reason === "Sink" && !error.retriable
+
+const fenced = (plan: Plan): PipelineError =>
+  moved(
+    plan,
+    new PipelineError({
+      reason: "Fenced",
+      retriable: true,
+      message: "positions in the database were moved or claimed by another process",
+    }),
+  )
+
+const positionsAre = (
+  query: Query,
+  plan: Plan,
+  topicIds: ReadonlyMap<string, string>,
+  moves: ReadonlyArray<
+    { readonly topic: string; readonly partition: number; readonly next: number; readonly epoch: number }
+  >,
+): Effect.Effect<boolean, PipelineError> =>
+  Effect.map(
+    query((sql) =>
+      sql<
+        Array<{ readonly topic_id: string; readonly partition: number; readonly next: string; readonly epoch: string }>
+      >`
+      select topic_id, partition, next, epoch from millrace_positions where "group" = ${plan.group}`
+    ),
+    (rows) =>
+      moves.every(({ topic, partition, next, epoch }) =>
+        rows.some((row) =>
+          row.topic_id === topicIds.get(topic) && row.partition === partition && Number(row.next) === next &&
+          Number(row.epoch) === epoch
+        )
+      ),
+  )
+
+const idsOf = (cluster: Cluster["Service"], plan: Plan): Effect.Effect<ReadonlyMap<string, string>, PipelineError> =>
+  patiently(cluster.metadata(plan.flows.flatMap(({ reads }) => reads.map(({ name }) => name))), 30_000).pipe(
+    Effect.map(({ topics }) => new Map(topics.map(({ topic, id }) => [topic, id]))),
+    Effect.mapError(asPipelineError),
+  )
+
+/** A record on its way through the outbox. */
+interface Parcel {
+  readonly id: string
+  readonly out: Outgoing
+}
+
+const outgoingOf = ({ batches }: Work): ReadonlyArray<Parcel> =>
+  batches.flatMap(({ source, outgoing }) =>
+    outgoing.map((out) => ({ id: `${source.topic.name}-${source.partition}-${source.offsets[out.row]}`, out }))
+  )
+
+/** Opened with the pipeline; its producer only when there is something to publish. */
+const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
+  const { query, transaction } = yield* Postgres
+  const cluster = yield* Cluster
+  const writes = plan.flows.some((flow) => flow.writes.length > 0)
+  if (!writes) return { add: () => Effect.void, publish: Effect.void }
+  const writer = yield* Writer.make(cluster, yield* Leaders.make, {
+    transactionalId: null,
+    transactionTimeout: 60_000,
+    deliveryTimeout: 30_000,
+    requestTimeout: 30_000,
+    compression: "none",
+    maxBatchBytes: 1_000_000,
+  }).pipe(Effect.mapError(asPipelineError))
+  type Stored = {
+    readonly seq: string
+    readonly id: string
+    readonly topic: string
+    readonly partition: number | null
+    readonly key: Uint8Array | null
+    readonly value: Uint8Array | null
+    readonly headers: ReadonlyArray<readonly [string, string]>
+  }
+  return {
+    add: (parcels: ReadonlyArray<Parcel>, query: Query): Effect.Effect<void, PipelineError> =>
+      Effect.forEach(
+        parcels,
+        ({ id, out }) =>
+          query((sql) =>
+            sql`insert into millrace_outbox ("group", id, topic, partition, key, value, headers) values (
+            ${plan.group}, ${id}, ${out.topic}, ${out.partition ?? null}, ${out.key as Buffer | null},
+            ${out.value as Buffer | null}, ${headersText(out)})`
+          ),
+        { discard: true },
+      ),
+    publish: transaction(Effect.fnUntraced(function* (query) {
+      for (;;) {
+        const stored = yield* query((sql) =>
+          sql<
+            Array<Stored>
+          >`select seq, id, topic, partition, key, value, headers::jsonb as headers from millrace_outbox
+            where "group" = ${plan.group} order by seq limit 500 for update`
+        )
+        if (stored.length === 0) return
+        const failed = yield* Effect.mapError(
+          writer.write(
+            stored.map((one) => ({
+              topic: one.topic,
+              ...(one.partition === null ? {} : { partition: one.partition }),
+              key: one.key,
+              value: one.value,
+              headers: [
+                ...one.headers.map(([name, value]) => [name, Buffer.from(value, "base64")] as const),
+                ["millrace-outbox-id", Buffer.from(one.id)],
+              ],
+            })),
+            () => Effect.void,
+          ),
+          asPipelineError,
+        )
+        if (failed.length > 0) {
+          yield* Effect.mapError(writer.renew, asPipelineError)
+          return yield* asPipelineError(failed[0]!.error)
+        }
+        yield* query((sql) =>
+          sql`delete from millrace_outbox where seq = any(${stored.map(({ seq }) => seq)}::bigint[])`
+        )
+      }
+    })),
+  }
+})
+
+const headersText = ({ headers }: Outgoing): string =>
+  JSON.stringify((headers ?? []).map(([name, value]) => [name, Buffer.from(value).toString("base64")]))
+
+const tables = `
+create table if not exists millrace_positions (
+  "group" text not null,
+  topic_id text not null,
+  topic text not null,
+  partition int not null,
+  next bigint not null,
+  epoch bigint not null,
+  moved_at timestamptz not null default now(),
+  primary key ("group", topic_id, partition)
+);
+create table if not exists millrace_outbox (
+  seq bigserial primary key,
+  "group" text not null,
+  id text not null,
+  topic text not null,
+  partition int,
+  key bytea,
+  value bytea,
+  headers text not null
+);`

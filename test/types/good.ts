@@ -1,0 +1,50 @@
+/** What must compile, with the types that it must have. */
+import { Effect, Schema } from "effect"
+import {
+  Branch,
+  DeadLetter,
+  Deliver,
+  Failures,
+  Flow,
+  Guarantee,
+  merge,
+  Pipeline,
+  repartition,
+  type Task,
+} from "../../src/index.ts"
+import type { Cluster } from "../../src/kafka/Cluster.ts"
+import { checked, Dlt, Paths } from "./support.ts"
+
+type Check<T extends true> = T
+type Eq<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
+type Failing<T> = T extends Flow.Flow<unknown, infer F, unknown, unknown> ? F : never
+type Tags<T> = Failing<T> extends infer F ? F extends { readonly _tag: infer K } ? K : never : never
+
+class Slow extends Schema.TaggedError<Slow>()("Slow", { message: Schema.String }) {}
+
+export const twelve = checked.pipe(
+  Flow.map((click) => ({ ...click, path: new URL(click.url).pathname })),
+  Flow.filter((click) => click.at > 0),
+  Flow.flatMap((click) => [click, { ...click, copy: true }]),
+  Flow.effect((click) => click.at > 1 ? Effect.succeed(click) : Effect.fail(new Slow({ message: "slow" }))),
+  Branch.when((click) => click.path === "/", (flow) => flow.pipe(Flow.map((click) => ({ ...click, home: true })))),
+  Deliver.to(Paths),
+)
+export type AllTags = Check<Eq<Tags<typeof twelve>, "DecodeError" | "InvalidClick" | "Slow" | "Undeliverable">>
+
+export const routed = twelve.pipe(
+  Failures.route({ DecodeError: DeadLetter.to(Dlt), Slow: Failures.skip }),
+  Failures.routeAll(DeadLetter.to(Dlt)),
+)
+export type NoTags = Check<Eq<Failing<typeof routed>, never>>
+
+export const pipeline = Pipeline.make("pipeline", routed, Guarantee.exactlyOnce())
+export type Needs = Check<
+  Eq<typeof pipeline extends Pipeline.Pipeline<unknown, infer R> ? R : 0, Task.Task | Cluster>
+>
+
+export const moved = routed.pipe(repartition(Paths, { undeliverable: DeadLetter.to(Dlt) }))
+export type MovedTags = Check<Eq<Tags<typeof moved>, "DecodeError">>
+
+export const both = checked.pipe(Flow.map(() => 1), merge(checked.pipe(Flow.map(() => "one"))))
+export type Both = Check<Eq<typeof both extends Flow.Flow<infer A, unknown, unknown, unknown> ? A : 0, string | number>>
