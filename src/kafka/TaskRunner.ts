@@ -56,7 +56,6 @@ export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<TaskRunner, never, Scope.Scope> {
   const { plan, id, claim, cluster, fetcher, upstream } = options
-  const topology = plan.flows[id.flow]!
   const name = `${plan.name} task ${taskKey(id)}`
   const gate = yield* Latch.make(true)
   const quiet = yield* Latch.make(true)

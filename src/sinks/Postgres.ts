@@ -320,7 +320,7 @@ const outgoingOf = ({ batches }: Work): ReadonlyArray<Parcel> =>
 
 /** Opened with the pipeline; its producer only when there is something to publish. */
 const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
-  const { query, transaction } = yield* Postgres
+  const { transaction } = yield* Postgres
   const cluster = yield* Cluster
   const writes = plan.flows.some((flow) => flow.writes.length > 0)
   if (!writes) return { add: () => Effect.void, publish: Effect.void }

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer"
 import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../Batch.ts"
 import { fail, keyBytes, row } from "../Batch.ts"
-import { each, type Flow } from "../Flow.ts"
+import { each, type Flow, type Stage } from "../Flow.ts"
 import type { Topic } from "../Topic.ts"
 
 /** A value cannot be written to the topic it is meant for: its schema refuses it, or it is too large. */
@@ -19,37 +19,68 @@ export class Undeliverable extends Schema.TaggedError<Undeliverable>()("Undelive
  */
 export const to =
   <B>(topic: Topic<B>) => <A extends B, F, E, R>(flow: Flow<A, F, E, R>): Flow<A, F | Undeliverable, E, R> =>
-    each<A, A, Undeliverable>((batch) => deliver(batch, topic), { stage: "deliver", writes: [topic] })(flow)
+    derived(topic, (value: A): B => value)(flow)
+
+/** Writes to `topic` what `of` makes of every value, and passes the value itself on. */
+export const derived =
+  <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> => <F, E, R>(flow: Flow<A, F, E, R>) =>
+    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, all), { stage: "deliver", writes: [topic] })(flow)
+
+/**
+ * Like `derived`, for topics of which the last value per key counts: of the values that one batch has for a key, only the
+ * last is written.
+ */
+export const latest =
+  <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> => <F, E, R>(flow: Flow<A, F, E, R>) =>
+    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, lastPerKey), {
+      stage: "deliver",
+      writes: [topic],
+    })(flow)
 
 /** Room for the record batch around one record: with it, a value that fits here fits in the topic. */
 const batchOverhead = 128
 
-const deliver = <B, A extends B, F>(batch: Batch<A, F>, topic: Topic<B>): Batch<A, F | Undeliverable> => {
+const deliver = <A, B, F>(
+  batch: Batch<A, F>,
+  topic: Topic<B>,
+  of: (value: A) => B,
+  which: (keys: ReadonlyArray<string | null>) => (i: number) => boolean,
+): Batch<A, F | Undeliverable> => {
   const { values } = batch
-  const outgoing = new Array<Outgoing>(values.length)
+  const made = new Array<B>(values.length)
+  for (let i = 0; i < values.length; i++) made[i] = of(values[i]!)
+  const chosen = which === all ? undefined : which(made.map((value) => topic.keyOf(value)))
+  const outgoing: Array<Outgoing> = []
   const failures: Array<Failed<Undeliverable>> = []
   for (let i = 0; i < values.length; i++) {
+    if (chosen !== undefined && !chosen(i)) continue
     const at = row(batch, i)
-    const encoded = topic.encode(values[i]!)
-    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic.keyOf(values[i]!))
+    const encoded = topic.encode(made[i]!)
     if (Result.isFailure(encoded)) {
       const { field, message } = encoded.failure
       failures.push({ row: at, reason: new Undeliverable({ topic: topic.name, field, message }) })
       continue
     }
+    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic.keyOf(made[i]!))
     const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
     if (size > topic.maxMessageBytes) {
       const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
       failures.push({ row: at, reason: new Undeliverable({ topic: topic.name, field: "", message }) })
       continue
     }
-    outgoing[i - failures.length] = { topic: topic.name, key, value: encoded.success, row: at }
+    outgoing.push({ topic: topic.name, key, value: encoded.success, row: at })
   }
-  outgoing.length = values.length - failures.length
   return fail<A, F, Undeliverable>({
     ...batch,
     outgoing: batch.outgoing.length === 0 ? outgoing : [...batch.outgoing, ...outgoing],
   }, failures)
+}
+
+const all = () => () => true
+
+const lastPerKey = (keys: ReadonlyArray<string | null>) => {
+  const last = new Map(keys.map((key, i) => [key, i]))
+  return (i: number) => last.get(keys[i]!) === i
 }
 
 const keyed = (key: string | null): Uint8Array | null => key === null ? null : Buffer.from(key)

@@ -1,5 +1,5 @@
 /** Two flows as one. */
-import { Cause, Deferred, Effect, Exit, Option, Pull, type Scope, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Option, Pull, Stream } from "effect"
 import type { Duration } from "effect"
 import type { Batch, Time } from "../Batch.ts"
 import { interleave } from "../Batch.ts"

@@ -2,7 +2,8 @@
  * One partition's log: record batches and markers at growing offsets, with gaps where markers stood or compaction took
  * something away. There are no replicas that could lag, so the high watermark is the end of the log.
  */
-import type { FetchedPartition, Records } from "../Cluster.ts"
+import type { FetchedPartition, Records, TopicPartition } from "../Cluster.ts"
+import { type Readable, readable } from "../ReadCommitted.ts"
 import { Producers, type Sequenced } from "./Producers.ts"
 import { marker, nobody, RecordBatch } from "./RecordBatch.ts"
 import { encodedSize } from "./RecordSize.ts"
@@ -31,7 +32,9 @@ export interface Read {
   readonly aborted: FetchedPartition["aborted"]
 }
 
-export class Log {
+export class Log implements TopicPartition {
+  readonly topic: string
+  readonly partition: number
   readonly config: TopicConfig
   readonly producers = new Producers()
   /** Called when there is more to read than before, and when reading can only fail from now on. */
@@ -42,7 +45,9 @@ export class Log {
   #end = 0
   #size = 0
 
-  constructor(config: TopicConfig) {
+  constructor(topic: string, partition: number, config: TopicConfig) {
+    this.topic = topic
+    this.partition = partition
     this.config = config
   }
 
@@ -93,15 +98,15 @@ export class Log {
 
   /** Ends a producer's transaction with a marker. */
   mark(producerId: number, producerEpoch: number, decision: "commit" | "abort", now: number): void {
+    const stable = this.lastStable
     const firstOffset = this.producers.ended(producerId, producerEpoch, now)
     const batch = marker({ producerId, producerEpoch, transactional: true }, decision, now)
     batch.place(this.#end)
-    const stable = this.lastStable
     this.#write(batch)
     if (decision === "abort" && firstOffset !== undefined) {
       this.#aborted.push({ producerId, firstOffset, lastOffset: batch.lastOffset, lastStable: this.lastStable })
     }
-    this.#wakeAbove(Math.min(stable, firstOffset ?? stable))
+    this.#wakeAbove(stable)
   }
 
   /**
@@ -120,7 +125,7 @@ export class Log {
     let size = 0
     read: for (let s = this.#segmentOf(offset); s < this.#segments.length; s++) {
       const segment = this.#segments[s]!
-      for (let b = batchAt(segment, offset); b < segment.batches.length; b++) {
+      for (let b = firstIndex(segment.batches, offset); b < segment.batches.length; b++) {
         const batch = segment.batches[b]!
         if (batch.baseOffset >= end) break read
         if (size + batch.size > maxBytes && !(atLeastOne && size === 0)) break read
@@ -150,9 +155,9 @@ export class Log {
 
   /** Drops the oldest `count` segments. */
   drop(count: number): void {
-    if (count === 0) return
     if (count >= this.#segments.length) this.roll()
-    for (const segment of this.#segments.splice(0, count)) this.#size -= segment.size
+    const dropped = this.#segments.splice(0, Math.min(count, this.#segments.length - 1))
+    for (const segment of dropped) this.#size -= segment.size
     this.#start = this.#segments[0]!.baseOffset
     this.#aborted = this.#aborted.filter(({ lastOffset }) => lastOffset >= this.#start)
   }
@@ -160,10 +165,14 @@ export class Log {
   /** Puts the batches that compaction left in place of the oldest `count` segments. */
   replace(count: number, batches: ReadonlyArray<RecordBatch>): void {
     const upTo = this.#segments[count]!.baseOffset
-    const compacted = emptySegment(this.#segments[0]!.baseOffset)
-    for (const batch of batches) add(compacted, batch)
-    const replaced = this.#segments.splice(0, count, ...(batches.length === 0 ? [] : [compacted]))
-    this.#size += compacted.size - replaced.reduce((size, segment) => size + segment.size, 0)
+    const compacted: Array<Segment> = []
+    for (const batch of batches) {
+      const last = compacted.at(-1)
+      if (last !== undefined && last.size + batch.size <= segmentLimit(this.config)) add(last, batch)
+      else compacted.push(add(emptySegment(batch.baseOffset), batch))
+    }
+    const replaced = this.#segments.splice(0, count, ...compacted)
+    this.#size += sizeOf(compacted) - sizeOf(replaced)
     this.#aborted = this.#aborted.filter(({ lastOffset }) => lastOffset >= upTo)
   }
 
@@ -178,6 +187,27 @@ export class Log {
     this.#aborted = this.#aborted.filter(({ lastOffset }) => lastOffset < this.#end)
     this.producers.truncate(this.#end)
     this.wake()
+  }
+
+  /** What was read, as a fetch answers it. */
+  answer({ batches, aborted }: Read): FetchedPartition {
+    return {
+      topic: this.topic,
+      partition: this.partition,
+      error: null,
+      highWatermark: this.#end,
+      lastStableOffset: this.lastStable,
+      logStartOffset: this.#start,
+      aborted,
+      batches: batches.map((batch) => batch.fetched()),
+    }
+  }
+
+  /** What a reader under read_committed sees of one segment. */
+  committed({ baseOffset, batches }: Segment): Readable {
+    const end = (batches.at(-1)?.lastOffset ?? baseOffset - 1) + 1
+    const aborted = this.#abortedWithin(baseOffset, end)
+    return readable(this.answer({ batches, size: 0, aborted }), Math.max(baseOffset, this.#start))
   }
 
   wake(): void {
@@ -266,13 +296,14 @@ const segmentLimit = ({ segmentBytes, retentionBytes }: TopicConfig): number =>
 
 const emptySegment = (baseOffset: number): Segment => ({ baseOffset, batches: [], size: 0, maxTimestamp: -Infinity })
 
-const add = (segment: Segment, batch: RecordBatch): void => {
+const sizeOf = (segments: ReadonlyArray<Segment>): number => segments.reduce((size, segment) => size + segment.size, 0)
+
+const add = (segment: Segment, batch: RecordBatch): Segment => {
   segment.batches.push(batch)
   segment.size += batch.size
   if (batch.maxTimestamp > segment.maxTimestamp) segment.maxTimestamp = batch.maxTimestamp
+  return segment
 }
-
-const batchAt = ({ batches }: Segment, offset: number): number => firstIndex(batches, offset)
 
 /** The first of them that ends at `offset` or later; they are in order. */
 const firstIndex = (ordered: ReadonlyArray<{ readonly lastOffset: number }>, offset: number): number => {

@@ -84,8 +84,9 @@ export class Producers {
   truncate(offset: number): void {
     for (const [producerId, from] of this.#open) if (from >= offset) this.#open.delete(producerId)
     for (const [producerId, known] of this.#known) {
-      while ((known.written.at(-1)?.baseOffset ?? -1) >= offset) known.written.pop()
-      if (known.written.length === 0) this.#known.delete(producerId)
+      const kept = known.written.filter(({ baseOffset }) => baseOffset < offset)
+      if (kept.length === 0 && known.written.length > 0) this.#known.delete(producerId)
+      else known.written.splice(0, known.written.length, ...kept)
     }
   }
 
