@@ -1,0 +1,117 @@
+/** The tables that the clickstream is stored in, and how they come about. */
+import { Effect } from "effect"
+import { Postgres, type Task } from "../index.ts"
+
+/**
+ * Schema migrations in order; each runs once, in one transaction. A prefix names the tables of an import that has topics
+ * of its own.
+ */
+const migrations = (prefix: string): ReadonlyArray<string> => [
+  `
+create table ${prefix}clicks (
+  event_id text primary key,
+  kind text not null,
+  name text,
+  "user" text not null,
+  user_id text,
+  anonymous_id text,
+  event_time timestamptz not null,
+  time_rule text not null,
+  received_at timestamptz not null,
+  url text,
+  path text,
+  title text,
+  referrer_host text,
+  campaign_source text,
+  campaign_medium text,
+  campaign_name text,
+  campaign_term text,
+  campaign_content text,
+  browser text,
+  os text,
+  device text,
+  bot boolean not null,
+  source text not null,
+  session_id text not null,
+  session_number int not null,
+  first_page text
+);
+create index on ${prefix}clicks (event_time);
+create index on ${prefix}clicks (received_at);
+
+create table ${prefix}clicks_per_minute (
+  "user" text not null,
+  minute timestamptz not null,
+  clicks int not null,
+  final boolean not null,
+  primary key ("user", minute)
+);
+create index on ${prefix}clicks_per_minute (minute);
+
+create table ${prefix}sessions (
+  session_id text primary key,
+  "user" text not null,
+  started_at timestamptz not null,
+  last_at timestamptz not null,
+  clicks int not null,
+  first_page text,
+  last_page text
+);
+create index on ${prefix}sessions (last_at);
+
+create table ${prefix}identities (
+  event_id text primary key,
+  kind text not null,
+  user_id text,
+  anonymous_id text,
+  previous_id text,
+  group_id text,
+  traits jsonb not null,
+  at timestamptz not null
+);
+
+create table ${prefix}dead_letters (
+  topic text not null,
+  partition int not null,
+  "offset" bigint not null,
+  reason text not null,
+  field text not null,
+  message text not null,
+  program text not null,
+  original_topic text not null,
+  original_partition int,
+  original_offset bigint,
+  at timestamptz not null,
+  primary key (topic, partition, "offset")
+);
+create index on ${prefix}dead_letters (at);
+`,
+]
+
+/** Brings the tables up to date. Programs that start at the same time wait for each other. */
+export const migrate = (
+  prefix = "",
+): Effect.Effect<void, Task.PipelineError, Postgres.Postgres> =>
+  Effect.gen(function* () {
+    const { transaction } = yield* Postgres.Postgres
+    yield* transaction(Effect.fnUntraced(function* (query) {
+      yield* query((sql) => sql`select pg_advisory_xact_lock(7203405)`)
+      yield* query((sql) =>
+        sql`create table if not exists millrace_migrations (
+          application text not null, version int not null, at timestamptz not null default now(),
+          primary key (application, version))`
+      )
+      const application = `clickstream${prefix}`
+      const done = yield* query((sql) =>
+        sql<Array<{ readonly version: number }>>`
+          select version from millrace_migrations where application = ${application}`
+      )
+      for (const [version, text] of migrations(prefix).entries()) {
+        if (done.some((row) => row.version === version)) continue
+        yield* query((sql) => sql.unsafe(text))
+        yield* query((sql) =>
+          sql`insert into millrace_migrations (application, version) values (${application}, ${version})`
+        )
+      }
+    }))
+  })
