@@ -49,19 +49,18 @@ const Sessions = Schema.Array(Session)
  * A session is kept until stream time has passed its last click by gap and grace. A click that is older than that, and in
  * no session that is kept, is `Late`.
  */
-export const by =
-  (options: Options) =>
-  <A extends Clicked, F, E, R>(
-    flow: Flow.Flow<A, F, E, R>,
-  ): Flow.Flow<A & InSession, F | Window.Late | Window.Keyless, E | Task.PipelineError, R | Task.Logged> =>
-    Flow.perTask<A, A & InSession, Window.Late | Window.Keyless, never, never, Task.PipelineError, Task.Logged>(
-      Effect.gen(function* () {
-        const store = yield* (yield* Task.Logged).store({ name: options.name, value: Sessions })
-        const sessions = new OpenSessions(store, options)
-        return (batch) => Effect.sync(() => sessions.step(batch))
-      }),
-      { stage: "sessions", stores: [{ name: options.name, value: Sessions }] },
-    )(flow)
+export const by = (options: Options) =>
+<A extends Clicked, F, E, R>(
+  flow: Flow.Flow<A, F, E, R>,
+): Flow.Flow<A & InSession, F | Window.Late | Window.Keyless, E | Task.PipelineError, R | Task.Logged> =>
+  Flow.perTask<A, A & InSession, Window.Late | Window.Keyless, never, never, Task.PipelineError, Task.Logged>(
+    Effect.gen(function* () {
+      const store = yield* (yield* Task.Logged).store({ name: options.name, value: Sessions })
+      const sessions = new OpenSessions(store, options)
+      return (batch) => Effect.sync(() => sessions.step(batch))
+    }),
+    { stage: "sessions", stores: [{ name: options.name, value: Sessions }] },
+  )(flow)
 
 const minute = 60_000
 

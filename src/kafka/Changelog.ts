@@ -83,8 +83,8 @@ export const restore = Effect.fnUntraced(function* <V>(
   let position = yield* offset("earliest")
   let read = 0
   let logged: typeof Logged.Type | undefined
-  const reading = yield* fetcher.read(where, position)
   const restoring = Effect.gen(function* () {
+    const reading = yield* fetcher.read(where, position)
     let heard = yield* Clock.currentTimeMillis
     while (position < end) {
       const fetched = yield* Effect.timeoutOption(reading.next, undecidedFor)
@@ -125,7 +125,7 @@ export const restore = Effect.fnUntraced(function* <V>(
       reading.release(size)
     }
   })
-  yield* Effect.ensuring(restoring, reading.stop)
+  yield* Effect.scoped(restoring)
   if (logged !== undefined && logged.streamTime !== null) store.restoreStreamTime(logged.streamTime)
   yield* agree(where, logged?.positions, claim, state)
   return read

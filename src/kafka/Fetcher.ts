@@ -34,17 +34,15 @@ export const defaults: Options = {
 export interface Reading {
   /** Waits for the next fetch that moves the position. */
   readonly next: Effect.Effect<Readable, KafkaError>
-  /** Bytes that are no longer in flight; nothing after `stop`, which releases them all. */
+  /** Bytes that are no longer in flight. */
   release(bytes: number): void
   /** The end of what read_committed readers can see, as last heard; -1 before the first answer. */
   readonly lastStableOffset: () => number
-  /** Stops reading. */
-  readonly stop: Effect.Effect<void>
 }
 
 export interface Fetcher {
-  /** Reads a partition from `offset` on, until it is stopped. */
-  read(partition: TopicPartition, offset: number): Effect.Effect<Reading>
+  /** Reads a partition from `offset` on, until the scope ends. At most one reading of a partition at a time. */
+  read(partition: TopicPartition, offset: number): Effect.Effect<Reading, never, Scope.Scope>
 }
 
 interface Partition extends TopicPartition {
@@ -165,33 +163,29 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(findLeaders)
 
   return {
-    read: Effect.fnUntraced(function* (where, offset) {
+    read: Effect.fnUntraced(function* ({ topic, partition }, offset) {
+      yield* Effect.ignore(leaders.ensure([topic]))
       const fetched = yield* Queue.unbounded<Readable, KafkaError>()
-      const { topic, partition } = where
       const one: Partition = { topic, partition, position: offset, held: 0, lastStableOffset: -1, fetched }
-      let open = true
       const release = (bytes: number) => {
-        if (bytes === 0 || !open) return
+        const released = Math.min(bytes, one.held)
+        if (released === 0) return
         const full = one.held >= options.maxBytesPerPartition || total >= options.maxBytes
-        one.held -= bytes
-        total -= bytes
+        one.held -= released
+        total -= released
         if (full) wake()
       }
-      reading.add(one)
-      yield* Effect.ignore(leaders.ensure([topic]))
+      yield* Effect.acquireRelease(
+        Effect.sync(() => reading.add(one)),
+        () =>
+          Effect.sync(() => {
+            reading.delete(one)
+            release(one.held)
+          }),
+      )
       yield* startNodes
       wake()
-      return {
-        next: Queue.take(fetched),
-        release,
-        lastStableOffset: () => one.lastStableOffset,
-        stop: Effect.sync(() => {
-          reading.delete(one)
-          release(one.held)
-          open = false
-          Queue.failCauseUnsafe(fetched, Cause.fail(stopped(one)))
-        }),
-      }
+      return { next: Queue.take(fetched), release, lastStableOffset: () => one.lastStableOffset }
     }),
   }
 })
@@ -209,6 +203,3 @@ const refused = (partition: Partition, code: string): KafkaError =>
         `the records were deleted, or the topic was created again; choose "earliest" or "latest", or reset the group`
       : `${where(partition)}: the broker refuses to be read from (${code})`,
   })
-
-const stopped = (partition: Partition): KafkaError =>
-  new KafkaError({ code: "CLIENT", operation: "Fetch", message: `${where(partition)} is no longer read here` })

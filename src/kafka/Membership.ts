@@ -150,12 +150,16 @@ export const run = Effect.fnUntraced(function* <E, R>(
     const entered = yield* Effect.raceFirst(enter, Effect.as(handlers.stop, "stop" as const))
     if (entered === "stop") return
     const { identity, assignment } = entered
+    yield* Effect.logDebug(
+      `group ${group}: ${memberId} is in generation ${identity.generation} with ${assignment.partitions.length} partitions`,
+    )
     const work = yield* Effect.forkChild(handlers.assigned(assignment, identity))
     const ending = yield* Effect.raceAllFirst([
       heartbeats(identity, true),
       Effect.andThen(Fiber.join(work), Effect.never),
       Effect.as(handlers.stop, "stop" as const),
     ])
+    yield* Effect.logDebug(`group ${group}: ${memberId} ends generation ${identity.generation} (${ending})`)
     yield* Fiber.interrupt(work)
     if (ending === "lost") {
       yield* handlers.lost

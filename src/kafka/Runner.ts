@@ -2,7 +2,7 @@
  * Runs a pipeline in this process as a member of its consumer group: tasks come and go with rebalances, and what they
  * finish is committed together, by the pipeline's guarantee, while they work on.
  */
-import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Scope, Semaphore } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Scope, Semaphore } from "effect"
 import type { AnyFlow } from "../Flow.ts"
 import { Program } from "../Failures.ts"
 import {
@@ -118,43 +118,47 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   const runners = () => Array.from(tasks.values(), ({ runner }) => runner)
   const fatal = yield* Deferred.make<never, PipelineError>()
   let member: Generation | undefined
-  let waiting = Deferred.makeUnsafe<void>()
-  let full = Deferred.makeUnsafe<void>()
+  const waiting = Latch.makeUnsafe()
+  const full = Latch.makeUnsafe()
   let bytes = 0
   let lastCommit = -Infinity
 
   const finished = (size: number) => {
     bytes += size
-    Deferred.doneUnsafe(waiting, Exit.void)
-    if (bytes >= settings.commitBytes) Deferred.doneUnsafe(full, Exit.void)
+    Latch.openUnsafe(waiting)
+    if (bytes >= settings.commitBytes) Latch.openUnsafe(full)
   }
 
   const commitNow = Effect.fnUntraced(function* (flush: boolean): Effect.fn.Return<"done" | "failed" | "nothing"> {
     const current = member
     if (current === undefined) return "nothing"
     const now = yield* Clock.currentTimeMillis
-    waiting = Deferred.makeUnsafe()
-    full = Deferred.makeUnsafe()
+    Latch.closeUnsafe(waiting)
+    Latch.closeUnsafe(full)
     bytes = 0
-    const work = runners().flatMap((runner) => runner.take() ?? [])
-    const of = ({ task }: Work) => tasks.get(taskKey(task))!.runner
+    const taken = new Map<Work, TaskRunner.TaskRunner>()
+    for (const runner of runners()) {
+      const work = runner.take()
+      if (work !== undefined) taken.set(work, runner)
+    }
+    const work = [...taken.keys()]
     if (work.length === 0) return "nothing"
     if (!flush && work.every(isIdle) && now - lastCommit < idleCommitEvery) {
-      for (const one of work) of(one).putBack(one)
+      for (const [one, runner] of taken) runner.putBack(one)
       return "nothing"
     }
     const exit = yield* Effect.exit(committer.commit(work, current))
     if (Exit.isSuccess(exit)) {
       lastCommit = now
       const refused = new Map(exit.value.refused.map(({ task, error }) => [task, error]))
-      for (const one of work) {
+      for (const [one, runner] of taken) {
         const error = refused.get(one.task)
-        if (error === undefined) of(one).committed(one, exit.value.commit)
-        else yield* of(one).fail(error)
+        if (error === undefined) runner.committed(one, exit.value.commit)
+        else yield* runner.fail(error)
       }
       return "done"
     }
-    for (const one of work) of(one).putBack(one)
+    for (const [one, runner] of taken) runner.putBack(one)
     const error = Cause.squash(exit.cause)
     if (!(error instanceof PipelineError) || !error.retriable) {
       yield* Deferred.failCause(fatal, exit.cause)
@@ -175,8 +179,8 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     Effect.flatMap(Effect.forkIn(Semaphore.withPermits(committing, 1)(commitNow(flush)), scope), Fiber.join)
 
   const commits = Effect.gen(function* () {
-    yield* Deferred.await(waiting)
-    yield* Effect.raceFirst(Effect.sleep(settings.commitInterval), Deferred.await(full))
+    yield* waiting.await
+    yield* Effect.raceFirst(Effect.sleep(settings.commitInterval), full.await)
     if ((yield* commit(false)) !== "done") yield* Effect.sleep(settings.commitInterval)
   })
 
@@ -185,7 +189,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     if (task === undefined) return
     tasks.delete(key)
     yield* Scope.close(task.scope, Exit.void)
-  })
+  }, Effect.uninterruptible)
 
   const pauseAll = Effect.suspend(() => Effect.forEach(runners(), (runner) => runner.pause, { discard: true }))
 
@@ -204,7 +208,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       yield* Effect.uninterruptible(start(id, claim))
     }
     member = generation
-    Deferred.doneUnsafe(waiting, Exit.void)
+    Latch.openUnsafe(waiting)
   })
 
   const start = Effect.fnUntraced(function* (id: TaskId, claim: Claim) {
@@ -220,7 +224,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       fetcher,
       endPrevious: fencing(cluster, plan.group, transactionTimeout)(claim.previous),
       finished,
-    }).pipe(Effect.provideContext(environment), Scope.provide(taskScope))
+    }).pipe(Scope.provide(taskScope), Effect.provideContext(environment))
     tasks.set(taskKey(id), { runner, scope: taskScope })
   })
 
@@ -250,7 +254,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     stop,
   }
 
-  yield* Effect.forkScoped(Effect.forever(commits))
+  yield* Effect.forkScoped(Effect.forever(commits).pipe(Effect.onError((cause) => Deferred.failCause(fatal, cause))))
   yield* Effect.raceFirst(
     Membership.run({
       group: plan.group,

@@ -87,7 +87,6 @@ export const make = Effect.fnUntraced(function* (
     Stream.unwrap(Effect.gen(function* () {
       const reading = yield* fetcher.read({ topic: topic.name, partition: id.partition }, positions.get(topic.name)!)
       readings.set(topic.name, reading)
-      yield* Effect.addFinalizer(() => reading.stop)
       const pull = Effect.gen(function* () {
         const fetched = yield* Effect.mapError(reading.next, asPipelineError)
         yield* gate.await

@@ -49,7 +49,8 @@ export const string = <F extends string | undefined>(name: string, about: About<
 export const secret = <F extends string | undefined>(
   name: string,
   about: About<F>,
-): Setting<Parsed<Redacted.Redacted<string>, F>> => make(name, about, (text) => Result.succeed(Redacted.make(text)), true)
+): Setting<Parsed<Redacted.Redacted<string>, F>> =>
+  make(name, about, (text) => Result.succeed(Redacted.make(text)), true)
 
 export const integer = <F extends string | undefined>(
   name: string,

@@ -26,8 +26,19 @@ describe("Settings", () => {
 
   it.effect("reads what is set", () =>
     Effect.gen(function* () {
-      const values = yield* read({ PORT: "0", GAP: "1.5 hours", KEY_BY: "visitor", DATABASE_URL: "postgres://x", SAMPLE: "no" })
-      assert.deepStrictEqual([values.port, Duration.toMinutes(values.gap), values.keyBy, values.sample], [0, 90, "visitor", false])
+      const values = yield* read({
+        PORT: "0",
+        GAP: "1.5 hours",
+        KEY_BY: "visitor",
+        DATABASE_URL: "postgres://x",
+        SAMPLE: "no",
+      })
+      assert.deepStrictEqual([values.port, Duration.toMinutes(values.gap), values.keyBy, values.sample], [
+        0,
+        90,
+        "visitor",
+        false,
+      ])
       assert.strictEqual(Redacted.value(values.database!), "postgres://x")
     }))
 

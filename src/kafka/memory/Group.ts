@@ -28,7 +28,7 @@ export class Group {
   readonly name: string
   state: State = "Empty"
   generation = 0
-  /** The oldest member; it assigns. Stays until it leaves, or does not join in time. */
+  /** The member that assigns: the oldest when it was chosen. Stays until it leaves or does not join in time. */
   leader: string | undefined
   readonly members = new Map<string, Member>()
   /** Members that were given an id and have not joined with it yet. */
@@ -37,6 +37,10 @@ export class Group {
   readonly unsynced = new Set<string>()
   /** When the rebalance goes on without whoever is missing. */
   deadline: Timer | undefined
+  /** Whether the rebalance that is on is the first one of an empty group, which waits for members to come. */
+  isFirst = false
+  /** Whether members came while it waited. */
+  grew = false
   syncDeadline: Timer | undefined
 
   constructor(name: string) {
@@ -86,7 +90,6 @@ export class Group {
     if (this.leader === memberId) this.leader = this.members.keys().next().value
   }
 
-  /** A new generation of all that have joined; where the leader is not among them, the first of them leads. */
   nextGeneration(): void {
     this.generation++
     this.unsynced.clear()

@@ -36,7 +36,7 @@ export class Log implements TopicPartition {
   readonly topic: string
   readonly partition: number
   readonly config: TopicConfig
-  readonly producers = new Producers()
+  producers = new Producers()
   /** Called when there is more to read than before, and when reading can only fail from now on. */
   readonly readers = new Set<() => void>()
   #segments: Array<Segment> = [emptySegment(0)]
@@ -100,12 +100,10 @@ export class Log implements TopicPartition {
   mark(producerId: number, producerEpoch: number, decision: "commit" | "abort", now: number): void {
     const stable = this.lastStable
     const firstOffset = this.producers.ended(producerId, producerEpoch, now)
-    const batch = marker({ producerId, producerEpoch, transactional: true }, decision, now)
+    const batch = marker({ producerId, producerEpoch, baseSequence: -1, transactional: true }, decision, now)
     batch.place(this.#end)
     this.#write(batch)
-    if (decision === "abort" && firstOffset !== undefined) {
-      this.#aborted.push({ producerId, firstOffset, lastOffset: batch.lastOffset, lastStable: this.lastStable })
-    }
+    this.#ended(batch, firstOffset)
     this.#wakeAbove(stable)
   }
 
@@ -176,16 +174,27 @@ export class Log implements TopicPartition {
     this.#aborted = this.#aborted.filter(({ lastOffset }) => lastOffset >= upTo)
   }
 
-  /** Loses everything from `offset` on, as a broker does that comes back without what only it had. */
-  truncate(offset: number): void {
+  /**
+   * Loses everything from `offset` on, as a broker does that comes back without what only it had. A transaction whose
+   * marker is lost is open again, and nobody will end it.
+   */
+  truncate(offset: number, now: number): void {
     const kept = this.#segments.flatMap(({ batches }) => batches.filter((batch) => batch.lastOffset < offset))
-    const base = Math.min(this.#segments[0]!.baseOffset, offset)
-    this.#segments = [emptySegment(base)]
+    this.#segments = [emptySegment(Math.min(this.#segments[0]!.baseOffset, offset))]
+    this.#aborted = []
     this.#size = 0
-    for (const batch of kept) this.#write(batch)
-    this.#end = Math.min(this.#end, Math.max((kept.at(-1)?.lastOffset ?? base - 1) + 1, this.#start))
-    this.#aborted = this.#aborted.filter(({ lastOffset }) => lastOffset < this.#end)
-    this.producers.truncate(this.#end)
+    this.#end = this.active.baseOffset
+    this.producers = new Producers()
+    for (const batch of kept) {
+      const { producerId, producerEpoch, baseSequence, transactional } = batch.writer
+      this.#write(batch)
+      if (batch.control !== null) this.#ended(batch, this.producers.ended(producerId, producerEpoch, now))
+      else if (producerId >= 0) {
+        const producer = { producerId, producerEpoch, baseSequence }
+        this.producers.wrote(producer, batch.count, batch.baseOffset, transactional, now)
+      }
+    }
+    this.#start = Math.min(this.#start, this.#end)
     this.wake()
   }
 
@@ -250,6 +259,11 @@ export class Log implements TopicPartition {
     add(this.active, batch)
     this.#size += batch.size
     this.#end = batch.lastOffset + 1
+  }
+
+  #ended({ writer: { producerId }, control, lastOffset }: RecordBatch, firstOffset: number | undefined): void {
+    if (control !== "abort" || firstOffset === undefined) return
+    this.#aborted.push({ producerId, firstOffset, lastOffset, lastStable: this.lastStable })
   }
 
   #isFull(next: RecordBatch): boolean {

@@ -62,10 +62,16 @@ export class Offsets {
     }
   }
 
-  fetch(group: string, wanted: ReadonlyArray<TopicPartition> | undefined, requireStable: boolean): Array<CommittedOffset> {
+  fetch(
+    group: string,
+    wanted: ReadonlyArray<TopicPartition> | undefined,
+    requireStable: boolean,
+  ): Array<CommittedOffset> {
     const known = this.#groups.get(group)
     const partitions = wanted ?? [...known?.committed.values() ?? []]
-    const unstable = new Set(requireStable ? [...known?.pending.values() ?? []].flatMap((one) => [...one.positions.keys()]) : [])
+    const unstable = new Set(
+      requireStable ? [...known?.pending.values() ?? []].flatMap((one) => [...one.positions.keys()]) : [],
+    )
     return partitions.map(({ topic, partition }) => {
       const key = keyOf({ topic, partition })
       if (unstable.has(key)) return { topic, partition, error: "UNSTABLE_OFFSET_COMMIT", offset: -1, metadata: "" }

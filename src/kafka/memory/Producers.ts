@@ -80,16 +80,6 @@ export class Producers {
     }
   }
 
-  /** Forgets all that was written from `offset` on. */
-  truncate(offset: number): void {
-    for (const [producerId, from] of this.#open) if (from >= offset) this.#open.delete(producerId)
-    for (const [producerId, known] of this.#known) {
-      const kept = known.written.filter(({ baseOffset }) => baseOffset < offset)
-      if (kept.length === 0 && known.written.length > 0) this.#known.delete(producerId)
-      else known.written.splice(0, known.written.length, ...kept)
-    }
-  }
-
   #at(producerId: number, epoch: number, now: number): Producer {
     let known = this.#known.get(producerId)
     if (known === undefined) {

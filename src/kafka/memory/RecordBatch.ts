@@ -5,16 +5,18 @@
 import { Buffer } from "node:buffer"
 import type { Headers } from "../../Batch.ts"
 import type { FetchedBatch, Records } from "../Cluster.ts"
-import { encodedSize, markerSize } from "./RecordSize.ts"
+import { markerSize } from "./RecordSize.ts"
 
 /** Who wrote a batch. */
 export interface Writer {
   readonly producerId: number
   readonly producerEpoch: number
+  /** -1 for a marker, and without an idempotent producer. */
+  readonly baseSequence: number
   readonly transactional: boolean
 }
 
-export const nobody: Writer = { producerId: -1, producerEpoch: -1, transactional: false }
+export const nobody: Writer = { producerId: -1, producerEpoch: -1, baseSequence: -1, transactional: false }
 
 export type Control = "commit" | "abort"
 
@@ -122,15 +124,11 @@ export class RecordBatch {
       keys,
       values,
       headers: this.#headers ?? new Array<Headers>(count).fill(noHeaders),
-      offsets: this.#offsets ?? Array.from({ length: count }, (_, i) => baseOffset + i),
+      offsets: this.#offsets ?? consecutive(baseOffset, count),
       timestamps: this.#timestamps,
     }
   }
 }
-
-/** A batch to be appended. */
-export const pack = (records: Records, writer: Writer): RecordBatch =>
-  new RecordBatch(records, encodedSize(records), writer)
 
 /** A transaction marker: it takes one offset. */
 export const marker = (writer: Writer, control: Control, now: number): RecordBatch =>
@@ -144,6 +142,12 @@ export const marker = (writer: Writer, control: Control, now: number): RecordBat
 const noHeaders: Headers = []
 
 const noRecords: Records = { keys: [], values: [], headers: [], timestamps: [] }
+
+const consecutive = (from: number, count: number): ReadonlyArray<number> => {
+  const offsets: Array<number> = new Array(count)
+  for (let i = 0; i < count; i++) offsets[i] = from + i
+  return offsets
+}
 
 const copy = (from: Uint8Array | null, to: Buffer, at: number): number => {
   if (from === null) return at

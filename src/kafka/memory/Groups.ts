@@ -1,0 +1,287 @@
+/**
+ * The group coordinator of the classic protocol: who is in a group, when a rebalance begins and when it is over.
+ *
+ * States, timeouts and refusals are those of a Kafka 4 broker. Static membership is left out; a member offers one
+ * protocol.
+ */
+import { Exit } from "effect"
+import type { GroupDescription, GroupIdentity, JoinRequest, JoinResult } from "../Cluster.ts"
+import { Group, type Member, nothing, type Reply } from "./Group.ts"
+import { Refusal } from "./Refusal.ts"
+import type { Timers } from "./Timers.ts"
+
+export interface Options {
+  readonly timers: Timers
+  /** How long a new group waits for more members before its first generation, in milliseconds. */
+  readonly initialRebalanceDelay: number
+  readonly minSessionTimeout: number
+  readonly maxSessionTimeout: number
+}
+
+export class Groups {
+  readonly #groups = new Map<string, Group>()
+  readonly #options: Options
+  #members = 0
+
+  constructor(options: Options) {
+    this.#options = options
+  }
+
+  get names(): ReadonlyArray<string> {
+    return [...this.#groups.keys()]
+  }
+
+  join(request: JoinRequest, now: number, reply: Reply<JoinResult>): void {
+    const { memberId, sessionTimeout } = request
+    const { minSessionTimeout, maxSessionTimeout } = this.#options
+    if (request.group === "") throw new Refusal("INVALID_GROUP_ID", "a group's name cannot be empty")
+    if (sessionTimeout < minSessionTimeout || sessionTimeout > maxSessionTimeout) {
+      throw new Refusal(
+        "INVALID_SESSION_TIMEOUT",
+        `a session timeout of ${sessionTimeout} ms is not within ${minSessionTimeout} to ${maxSessionTimeout}`,
+      )
+    }
+    const group = memberId === "" ? this.#atOrNew(request.group) : this.#at(request.group)
+    checkProtocol(group, request)
+    if (memberId === "") return reply(Exit.succeed(this.#promise(group, sessionTimeout, now)))
+    const promise = group.promised.get(memberId)
+    if (promise === undefined) return this.#rejoin(group, request, now, reply)
+    this.#options.timers.cancel(promise)
+    group.promised.delete(memberId)
+    group.grew = true
+    this.#expect(group, group.add(request, reply), now, newMemberTimeout)
+    this.#rebalance(group, now)
+  }
+
+  sync(
+    { group: name, memberId, generation }: GroupIdentity,
+    protocol: string,
+    assignments: ReadonlyArray<{ readonly memberId: string; readonly assignment: Uint8Array }>,
+    now: number,
+    reply: Reply<Uint8Array>,
+  ): void {
+    const group = this.#at(name)
+    const member = group.member(memberId)
+    checkGeneration(group, generation)
+    if (member.protocol !== protocol) throw inconsistent(group, protocol)
+    if (group.state === "PreparingRebalance") throw rebalancing(group)
+    group.unsynced.delete(memberId)
+    if (group.unsynced.size === 0) this.#options.timers.cancel(group.syncDeadline)
+    if (group.state === "Stable") return reply(Exit.succeed(member.assignment))
+    member.syncing = reply
+    if (group.leader !== memberId) return
+    for (const { memberId, assignment } of assignments) {
+      const assigned = group.members.get(memberId)
+      if (assigned !== undefined) assigned.assignment = new Uint8Array(assignment)
+    }
+    group.state = "Stable"
+    this.#answerSyncs(group, now, (member) => Exit.succeed(member.assignment))
+  }
+
+  heartbeat({ group: name, memberId, generation }: GroupIdentity, now: number): void {
+    const group = this.#at(name)
+    const member = group.member(memberId)
+    checkGeneration(group, generation)
+    this.#expect(group, member, now)
+    if (group.state === "PreparingRebalance") throw rebalancing(group)
+  }
+
+  leave(name: string, memberId: string, now: number): void {
+    const group = this.#at(name)
+    const promise = group.promised.get(memberId)
+    if (promise === undefined) this.#remove(group, group.member(memberId))
+    else {
+      this.#options.timers.cancel(promise)
+      group.promised.delete(memberId)
+    }
+    this.#rebalance(group, now)
+  }
+
+  /** Refuses a commit of positions that does not come from a member of the current generation. */
+  checkCommit({ group: name, memberId, generation }: GroupIdentity, transactional: boolean, now: number): void {
+    const group = this.#groups.get(name)
+    if (group === undefined) {
+      if (generation < 0) return void this.#atOrNew(name)
+      throw new Refusal(
+        transactional ? "ILLEGAL_GENERATION" : "GROUP_ID_NOT_FOUND",
+        `group ${name} does not exist, the commit came with generation ${generation}`,
+      )
+    }
+    if (generation < 0 && group.state === "Empty") return
+    // The transactional request once had no member: a broker takes it without one to this day.
+    if (transactional && generation < 0 && memberId === "") return
+    const member = group.member(memberId)
+    checkGeneration(group, generation)
+    if (transactional) return
+    if (group.state === "CompletingRebalance") throw rebalancing(group)
+    this.#expect(group, member, now)
+  }
+
+  describe(name: string): GroupDescription {
+    const group = this.#groups.get(name)
+    if (group === undefined) return { group: name, error: null, state: "Dead", members: [] }
+    const known = group.state === "Stable"
+    return {
+      group: name,
+      error: null,
+      state: group.state,
+      members: Array.from(group.members.values(), ({ memberId, metadata, assignment }) => ({
+        memberId,
+        clientId: clientName,
+        clientHost: "/127.0.0.1",
+        metadata: known ? metadata : nothing,
+        assignment: known ? assignment : nothing,
+      })),
+    }
+  }
+
+  /** Removes a member as if its session had ended. */
+  expire(name: string, memberId: string, now: number): void {
+    const group = this.#at(name)
+    this.#remove(group, group.member(memberId))
+    this.#rebalance(group, now)
+  }
+
+  #at(name: string): Group {
+    const group = this.#groups.get(name)
+    if (group === undefined) throw new Refusal("UNKNOWN_MEMBER_ID", `group ${name} has no members`)
+    return group
+  }
+
+  #atOrNew(name: string): Group {
+    const group = this.#groups.get(name) ?? new Group(name)
+    this.#groups.set(name, group)
+    return group
+  }
+
+  #promise(group: Group, sessionTimeout: number, now: number): JoinResult {
+    const memberId = `${clientName}-${++this.#members}`
+    const broken = (now: number) => {
+      group.promised.delete(memberId)
+      if (group.state === "PreparingRebalance" && group.isComplete) this.#complete(group, now)
+    }
+    group.promised.set(memberId, this.#options.timers.schedule(now + sessionTimeout, broken))
+    return { error: "MEMBER_ID_REQUIRED", memberId, generation: -1, leader: "", members: [] }
+  }
+
+  #rejoin(group: Group, request: JoinRequest, now: number, reply: Reply<JoinResult>): void {
+    const member = group.member(request.memberId)
+    const knows = group.state === "CompletingRebalance" ||
+      (group.state === "Stable" && group.leader !== member.memberId)
+    if (knows && equal(member.metadata, request.metadata)) return reply(Exit.succeed(group.joined(member.memberId)))
+    member.sessionTimeout = request.sessionTimeout
+    member.rebalanceTimeout = request.rebalanceTimeout
+    member.metadata = new Uint8Array(request.metadata)
+    member.joining = reply
+    this.#rebalance(group, now)
+  }
+
+  /** Begins a rebalance, or ends the one that is on if everybody is there. */
+  #rebalance(group: Group, now: number): void {
+    const { timers, initialRebalanceDelay } = this.#options
+    if (group.state === "PreparingRebalance") {
+      if (!group.isFirst && group.isComplete) this.#complete(group, now)
+      return
+    }
+    if (group.state === "Empty" && group.members.size === 0) return
+    if (group.state === "CompletingRebalance") {
+      for (const member of group.members.values()) member.assignment = nothing
+      this.#answerSyncs(group, now, () => Exit.fail(rebalancing(group)))
+    }
+    timers.cancel(group.syncDeadline)
+    group.unsynced.clear()
+    group.isFirst = group.state === "Empty"
+    group.state = "PreparingRebalance"
+    if (group.isFirst) {
+      group.grew = false
+      return this.#wait(group, now, initialRebalanceDelay, group.rebalanceTimeout - initialRebalanceDelay)
+    }
+    if (group.isComplete) return this.#complete(group, now)
+    group.deadline = timers.schedule(now + group.rebalanceTimeout, (now) => this.#complete(group, now))
+  }
+
+  /** The first rebalance waits for members that come together, and longer while more are coming. */
+  #wait(group: Group, now: number, delay: number, left: number): void {
+    if (delay <= 0) return this.#complete(group, now)
+    group.deadline = this.#options.timers.schedule(now + delay, (now) => {
+      if (!group.grew || left <= 0) return this.#complete(group, now)
+      group.grew = false
+      this.#wait(group, now, Math.min(this.#options.initialRebalanceDelay, left), left - delay)
+    })
+  }
+
+  /** The next generation, of those who have joined. */
+  #complete(group: Group, now: number): void {
+    const { timers } = this.#options
+    timers.cancel(group.deadline)
+    for (const member of [...group.members.values()]) if (member.joining === undefined) this.#remove(group, member)
+    group.nextGeneration()
+    if (group.state === "Empty") return
+    for (const member of group.members.values()) {
+      member.isNew = false
+      group.unsynced.add(member.memberId)
+      this.#expect(group, member, now)
+      group.answerJoin(member)
+    }
+    const { generation } = group
+    group.syncDeadline = timers.schedule(now + group.rebalanceTimeout, (now) => {
+      if (group.generation !== generation || group.unsynced.size === 0) return
+      for (const memberId of [...group.unsynced]) this.#remove(group, group.member(memberId))
+      this.#rebalance(group, now)
+    })
+  }
+
+  #answerSyncs(group: Group, now: number, answer: (member: Member) => Exit.Exit<Uint8Array, Refusal>): void {
+    for (const member of group.members.values()) {
+      const { syncing } = member
+      if (syncing === undefined) continue
+      member.syncing = undefined
+      this.#expect(group, member, now)
+      syncing(answer(member))
+    }
+  }
+
+  /** Expects to hear from the member again within its session. */
+  #expect(group: Group, member: Member, now: number, timeout = member.sessionTimeout): void {
+    const { timers } = this.#options
+    timers.cancel(member.session)
+    member.session = timers.schedule(now + timeout, (now) => {
+      const waits = member.joining !== undefined || member.syncing !== undefined
+      if (waits && !member.isNew) return
+      this.#remove(group, member)
+      this.#rebalance(group, now)
+    })
+  }
+
+  #remove(group: Group, member: Member): void {
+    this.#options.timers.cancel(member.session)
+    group.remove(member.memberId)
+    const gone = new Refusal("UNKNOWN_MEMBER_ID", `"${member.memberId}" is no longer a member of group ${group.name}`)
+    member.joining?.(Exit.fail(gone))
+    member.syncing?.(Exit.fail(gone))
+  }
+}
+
+const clientName = "millrace"
+
+/** How long a new member's join may wait before it is given up (Kafka's own constant). */
+const newMemberTimeout = 300_000
+
+const checkGeneration = (group: Group, generation: number): void => {
+  if (generation === group.generation) return
+  throw new Refusal("ILLEGAL_GENERATION", `group ${group.name} is at generation ${group.generation}, not ${generation}`)
+}
+
+const checkProtocol = (group: Group, { memberId, protocol }: JoinRequest): void => {
+  for (const member of group.members.values()) {
+    if (member.memberId !== memberId && member.protocol !== protocol) throw inconsistent(group, protocol)
+  }
+}
+
+const inconsistent = ({ name }: Group, protocol: string): Refusal =>
+  new Refusal("INCONSISTENT_GROUP_PROTOCOL", `the members of group ${name} do not all speak "${protocol}"`)
+
+const rebalancing = ({ name }: Group): Refusal =>
+  new Refusal("REBALANCE_IN_PROGRESS", `group ${name} is rebalancing: join again`)
+
+const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i])

@@ -1,0 +1,113 @@
+/**
+ * Law 5: a program dies at any step of its work, another takes over, and what is committed in the end is as if nothing had
+ * been. The same for requests that are refused or whose answers are lost.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Guarantee } from "../../src/index.ts"
+import * as Faults from "../../src/kafka/Faults.ts"
+import * as Counting from "../support/Counting.ts"
+import { Dice, forSeeds } from "../support/Seeds.ts"
+import * as Simulation from "../support/Simulation.ts"
+
+const records = Counting.input(new Dice(1), 120)
+const expected = Counting.expected(records)
+const exactly = Counting.pipeline(Guarantee.exactlyOnce())
+const atLeast = Counting.pipeline(Guarantee.atLeastOnce())
+
+/** Long polls and heartbeats are many and change nothing. */
+const matters = ({ operation }: Faults.Call) => operation !== "Fetch" && operation !== "Heartbeat"
+
+const faults: ReadonlyArray<readonly [name: string, fault: (kill: Effect.Effect<void>) => Faults.Fault]> = [
+  ["dies before", Faults.crash],
+  ["dies after", Faults.crashAfter],
+  ["cannot reach the brokers at", () => Faults.unreachable],
+  ["does not hear the answer to", () => Faults.loseAnswer],
+]
+
+/** Runs with each fault at each step that a run without faults takes, and hands every outcome to `check`. */
+const atEveryStep = (pipeline: typeof exactly, check: (results: Counting.Results, at: string) => void) =>
+  Effect.gen(function* () {
+    const { calls } = yield* Simulation.throughFault(pipeline, records, () => Faults.none)
+    for (const { operation, count } of calls.filter(matters)) {
+      for (const [name, fault] of faults) {
+        const run = yield* Simulation.throughFault(
+          pipeline,
+          records,
+          (kill) => Faults.at(operation, count, fault(kill)),
+        )
+        check(run.results, `${name} ${operation} ${count}`)
+      }
+    }
+    return new Set(calls.map(({ operation }) => operation))
+  })
+
+describe("exactly once", () => {
+  it.effect(
+    "has the same result when a program dies, is refused or does not hear at any one step",
+    () =>
+      Effect.gen(function* () {
+        const seen = yield* atEveryStep(exactly, (results, at) => assert.deepStrictEqual(results, expected, at))
+        assert.includeMembers([...seen], [
+          "InitProducerId",
+          "OffsetFetch",
+          "OffsetCommit",
+          "AddPartitionsToTxn",
+          "Produce",
+          "AddOffsetsToTxn",
+          "TxnOffsetCommit",
+          "EndTxn",
+          "LeaveGroup",
+        ])
+      }),
+    120_000,
+  )
+
+  it.effect(
+    "has the same result when programs come and go over a network that fails",
+    () =>
+      forSeeds(60, (dice, seed) =>
+        Effect.gen(function* () {
+          const records = Counting.input(dice, dice.int(50, 250))
+          const results = yield* Simulation.throughChaos(exactly, records, dice)
+          assert.deepStrictEqual(results, Counting.expected(records), `SEED=${seed}`)
+        })),
+    240_000,
+  )
+})
+
+/** Every record is there; some may be there twice, counted twice, or late the second time. */
+const nothingMissing = (results: Counting.Results, of: Counting.Results, at: string) => {
+  for (const [key, copies] of Object.entries(of.copies)) {
+    assert.deepStrictEqual(new Set(results.copies[key]), new Set(copies), at)
+  }
+  assert.deepStrictEqual(new Set(results.dead), new Set(of.dead), at)
+  assert.includeMembers([...results.late], [...of.late], at)
+  assert.hasAllKeys(results.counts, Object.keys(of.counts), at)
+}
+
+describe("at least once", () => {
+  it.effect(
+    "misses nothing when a program dies, is refused or does not hear at any one step",
+    () => atEveryStep(atLeast, (results, at) => nothingMissing(results, expected, at)),
+    120_000,
+  )
+
+  it.effect("repeats nothing without a fault", () =>
+    Effect.gen(function* () {
+      const { results } = yield* Simulation.throughFault(atLeast, records, () => Faults.none)
+      assert.deepStrictEqual(results, expected)
+    }))
+
+  it.effect(
+    "misses nothing when programs come and go over a network that fails",
+    () =>
+      forSeeds(30, (dice, seed) =>
+        Effect.gen(function* () {
+          const records = Counting.input(dice, dice.int(50, 250))
+          const results = yield* Simulation.throughChaos(atLeast, records, dice)
+          nothingMissing(results, Counting.expected(records), `SEED=${seed}`)
+        })),
+    240_000,
+  )
+})
