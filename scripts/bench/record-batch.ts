@@ -10,7 +10,13 @@ const keys = Array.from({ length: count }, (_, i) => Buffer.from(`user-${i}`))
 const values = keys.map(() => Buffer.from(value))
 const timestamps = keys.map((_, i) => 1_700_000_000_000 + i)
 const records = { keys, values, timestamps, headers: keys.map(() => []) }
-const messages = keys.map((key, i) => ({ topic: "clicks", partition: 0, key, value: values[i]!, timestamp: BigInt(timestamps[i]!) }))
+const messages = keys.map((key, i) => ({
+  topic: "clicks",
+  partition: 0,
+  key,
+  value: values[i]!,
+  timestamp: BigInt(timestamps[i]!),
+}))
 
 /** Millions of records a second, the median of nine rounds. */
 const rate = (batch: () => unknown): number => {
@@ -29,6 +35,10 @@ const writingByClient = rate(() => createRecordsBatch(messages).buffer)
 const reading = 4 * rate(() => decode(fetched))
 const readingByClient = 4 * rate(() => readRecordsBatches(Reader.from(fetched)))
 const line = (name: string, ours: number, client: number) =>
-  console.log(`${name}: ${ours.toFixed(2)} million records/s, ${(ours / client).toFixed(1)} times the client's ${client.toFixed(2)}`)
+  console.log(
+    `${name}: ${ours.toFixed(2)} million records/s, ${(ours / client).toFixed(1)} times the client's ${
+      client.toFixed(2)
+    }`,
+  )
 line("write", writing, writingByClient)
 line("read ", reading, readingByClient)

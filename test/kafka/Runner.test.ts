@@ -86,7 +86,18 @@ describe("Runner", () => {
       assert.strictEqual(new Set(copies.map((record) => String(record.value))).size, 99)
       const dead = yield* control.records("dlt")
       assert.strictEqual(dead.length, 1)
-      assert.deepStrictEqual(dead[0]!.headers.map(([name]) => name), [])
+      assert.deepStrictEqual(dead[0]!.headers.map(([name]) => name), [
+        "kafka_dlt-original-topic",
+        "kafka_dlt-original-partition",
+        "kafka_dlt-original-offset",
+        "kafka_dlt-original-timestamp",
+        "millrace-reason",
+        "millrace-message",
+        "millrace-field",
+        "millrace-program",
+        "millrace-version",
+        "millrace-failed-at",
+      ])
       yield* Fiber.interrupt(running)
     }).pipe(Effect.provide(layer)), 30_000)
 })

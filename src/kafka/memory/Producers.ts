@@ -31,6 +31,7 @@ export class Producers {
   /** The first offset of the oldest open transaction. */
   get firstUnstable(): number | undefined {
     for (const offset of this.#open.values()) return offset
+    return undefined
   }
 
   hasOpen(producerId: number): boolean {

@@ -88,7 +88,7 @@ export class Retention {
     const dirty = this.#log.segments.find(({ baseOffset, batches }) =>
       baseOffset >= this.#cleanTo && batches.length > 0
     )
-    return dirty?.batches[0]!.minTimestamp ?? Infinity
+    return dirty?.batches[0]?.minTimestamp ?? Infinity
   }
 
   #firstHorizon(): number {

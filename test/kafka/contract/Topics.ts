@@ -1,7 +1,7 @@
 import { assert, type Vitest } from "@effect/vitest"
 import { Effect } from "effect"
 import { Cluster } from "../../../src/kafka/Cluster.ts"
-import { eventually, newTopic, produce, recordsOf, refusal, unique, write } from "./Harness.ts"
+import { eventually, newTopic, recordsOf, refusal, unique, write } from "./Harness.ts"
 
 export const topics = (it: Vitest.MethodsNonLive<Cluster>): void => {
   it.effect("creates each topic of a request, or says why not", () =>

@@ -1,0 +1,24 @@
+/** Before all tests: where a real broker is, or will be when a test asks for it. After them: it stops. */
+import { rm } from "node:fs/promises"
+import type { TestProject } from "vitest/node"
+import type {} from "./Broker.ts"
+import { kafka, type Local, place, whyNoJava } from "./BrokerProcess.ts"
+
+let local: Local | undefined
+
+export const setup = async ({ provide }: TestProject): Promise<void> => {
+  const given = process.env["KAFKA_BROKERS"]?.split(",").map((broker) => broker.trim()).filter((broker) =>
+    broker !== ""
+  )
+  const missing = await whyNoJava()
+  if (missing !== undefined && process.env["CI"] === "true") throw new Error(missing)
+  if (missing !== undefined) console.warn(`\n  BROKER TESTS ARE LEFT OUT: ${missing}.\n`)
+  local = await place()
+  provide("kafka", { brokers: given === undefined || given.length === 0 ? undefined : given, local, missing })
+}
+
+export const teardown = async (): Promise<void> => {
+  if (local === undefined) return
+  await kafka("stop", local)
+  await rm(local.dir, { recursive: true, force: true })
+}
