@@ -60,7 +60,8 @@ create table ${prefix}sessions (
 create index on ${prefix}sessions (last_at);
 
 create table ${prefix}identities (
-  event_id text primary key,
+  identity text primary key,
+  event_id text not null,
   kind text not null,
   user_id text,
   anonymous_id text,

@@ -1,0 +1,37 @@
+/** Fields that several contracts share. */
+import { Schema } from "effect"
+
+/** Marks a field that can single out a person, for the documents made from contracts. */
+export const personal = <S extends Schema.Top>(schema: S, description: string): S["Rebuild"] =>
+  schema.annotate({ description: `Personal data. ${description}` })
+
+/** Optional as trackers mean it: absent or null. */
+export const optional = <S extends Schema.Constraint>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+
+export const Id = Schema.String.check(Schema.isNonEmpty(), Schema.isMaxLength(512))
+
+/** Milliseconds since 1970. */
+export const Millis = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+
+const isoTime = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s*(?:Z|[+-]\d\d:?\d\d)?)?$/i
+
+/** ISO 8601 as trackers write it; without an offset it is UTC. */
+export const Time = Schema.String.check(Schema.makeFilter(
+  (text) => !Number.isNaN(millisOf(text)) || "must be a time in ISO 8601, such as 2026-05-17T10:05:03.000Z",
+  { description: "a time in ISO 8601" },
+))
+
+/** The milliseconds since 1970 of a time in ISO 8601; NaN where it is none. */
+export const millisOf = (text: string): number => {
+  if (text.length === 24 && text.charCodeAt(23) === 90) return Date.parse(text)
+  if (!isoTime.test(text)) return NaN
+  const withSeparator = text.replace(" ", "T").replace(",", ".")
+  return Date.parse(
+    /T.*(?:Z|[+-]\d\d:?\d\d)$/i.test(withSeparator) || !withSeparator.includes("T")
+      ? withSeparator
+      : `${withSeparator}Z`,
+  )
+}
+
+/** What a tracker or a page made up: names of its own choice. */
+export const Open = Schema.Record(Schema.String, Schema.Unknown)
