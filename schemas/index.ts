@@ -8,7 +8,7 @@ import type { Naming } from "./Naming.ts"
 import { rawClicks } from "./RawClicks.ts"
 import { sessions } from "./Sessions.ts"
 
-export type { Naming } from "./Naming.ts"
+export { named, type Naming } from "./Naming.ts"
 
 /** The contracts of all topics; without options, those of live traffic keyed by user. */
 export const topics = ({ prefix = "", keyBy = "user" }: Partial<Naming> = {}) => {

@@ -101,7 +101,8 @@ export const list = <A>(
     return Result.all(parts.map(item))
   })
 
-type Values<S> = { readonly [K in keyof S]: S[K] extends Setting<infer A> ? A : never }
+/** What settings are read as. */
+export type Values<S> = { readonly [K in keyof S]: S[K] extends Setting<infer A> ? A : never }
 
 /** Reads all settings, or says everything that is wrong with them; a secret's value is never repeated. */
 export const read = <const S extends Readonly<Record<string, Setting<unknown>>>>(

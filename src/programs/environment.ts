@@ -1,0 +1,170 @@
+/** What every program needs around it: settings, Kafka, the database, and a good end. */
+import { readFileSync } from "node:fs"
+import { Cause, ConfigProvider, Effect, Exit, Fiber, Layer, Logger, Redacted, References, Result } from "effect"
+import manifest from "../../package.json" with { type: "json" }
+import { Failures, type Kafka, Postgres, Settings } from "../index.ts"
+import * as ClusterClient from "../kafka/ClusterClient.ts"
+
+const broker = (text: string): Result.Result<string, string> =>
+  /^(\[[0-9a-f:.]+\]|[^\s:/]+):\d{1,5}$/i.test(text)
+    ? Result.succeed(text)
+    : Result.fail("must be a list of host:port with commas between them")
+
+/** The text of a PEM file. */
+const pem = (name: string, doc: string): Settings.Setting<string | undefined> => ({
+  ...Settings.string(name, { doc, fallback: undefined }),
+  parse: (file) => {
+    if (file === undefined || file === "") return Result.succeed(undefined)
+    try {
+      return Result.succeed(readFileSync(file, "utf8"))
+    } catch {
+      return Result.fail("must be a file that can be read")
+    }
+  },
+})
+
+/** Where Kafka is, and who we are to it. */
+export const kafka = {
+  brokers: Settings.list("KAFKA_BROKERS", {
+    doc: "Some of the cluster's brokers, as host:port with commas between them",
+    fallback: "localhost:9092",
+  }, broker),
+  clientId: Settings.string("KAFKA_CLIENT_ID", { doc: "How brokers name us in logs and quotas", fallback: "millrace" }),
+  tls: Settings.boolean("KAFKA_TLS", { doc: "Whether connections to brokers are encrypted", fallback: "false" }),
+  tlsCa: pem(
+    "KAFKA_TLS_CA",
+    "A PEM file with the authorities that brokers' certificates are trusted by, if not the system's",
+  ),
+  tlsCert: pem("KAFKA_TLS_CERT", "A PEM file with our own certificate"),
+  tlsKey: pem("KAFKA_TLS_KEY", "A PEM file with the key of our certificate"),
+  saslMechanism: Settings.choice("KAFKA_SASL_MECHANISM", {
+    doc: "How we prove who we are",
+    fallback: undefined,
+    of: ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+  }),
+  saslUsername: Settings.string("KAFKA_SASL_USERNAME", { doc: "The name to prove", fallback: undefined }),
+  saslPassword: Settings.secret("KAFKA_SASL_PASSWORD", { doc: "The password that proves it", fallback: undefined }),
+}
+
+/** Where the tables are. */
+export const database = {
+  databaseUrl: Settings.secret("DATABASE_URL", {
+    doc: "The Postgres database: postgres://user:password@host:port/database",
+    fallback: "postgres://localhost:5432/millrace",
+  }),
+  databaseConnections: Settings.integer("DATABASE_CONNECTIONS", {
+    doc: "Connections that one program opens",
+    fallback: "6",
+    least: 1,
+    most: 1000,
+  }),
+  databaseLockTimeout: Settings.duration("DATABASE_LOCK_TIMEOUT", {
+    doc: "How long a transaction may stand idle or wait for a lock: less than a consumer group's session timeout",
+    fallback: "5 seconds",
+  }),
+}
+
+/** Which set of topics and tables, and how its records are keyed. */
+export const naming = {
+  prefix: Settings.string("PREFIX", {
+    doc: "Stands in front of all topics and tables: an import with topics and tables of its own",
+    fallback: "",
+  }),
+  keyBy: Settings.choice("KEY_BY", {
+    doc:
+      "What orders events: user keeps a user's clicks together, visitor keeps a visit whole when its visitor logs in",
+    fallback: "user",
+    of: ["user", "visitor"],
+  }),
+}
+
+const logging = {
+  logFormat: Settings.choice("LOG_FORMAT", {
+    doc: "Log lines for people or for machines; without it, for people on a terminal",
+    fallback: undefined,
+    of: ["pretty", "json"],
+  }),
+  logLevel: Settings.choice("LOG_LEVEL", {
+    doc: "The least important log lines that are written",
+    fallback: "Info",
+    of: ["Debug", "Info", "Warn", "Error"],
+  }),
+}
+
+export const layerKafka = (values: Settings.Values<typeof kafka>): Layer.Layer<Kafka.Cluster, Kafka.KafkaError> => {
+  const { saslMechanism: mechanism, saslUsername: username, saslPassword: password } = values
+  const { tlsCa: ca, tlsCert: cert, tlsKey: key } = values
+  return ClusterClient.layer({
+    brokers: values.brokers,
+    clientId: values.clientId,
+    ...mechanism === undefined
+      ? {}
+      : { sasl: { mechanism, username: username ?? "", password: password ?? Redacted.make("") } },
+    tls: values.tls && {
+      ...ca === undefined ? {} : { ca },
+      ...cert === undefined ? {} : { cert },
+      ...key === undefined ? {} : { key: Redacted.make(key) },
+    },
+  })
+}
+
+export const layerDatabase = (values: Settings.Values<typeof database>) =>
+  Postgres.layer({
+    url: values.databaseUrl,
+    connections: values.databaseConnections,
+    lockTimeout: values.databaseLockTimeout,
+  })
+
+/** The environment, and below it the file `.env`, if there is one. */
+const provider = (): ConfigProvider.ConfigProvider => {
+  const environment = ConfigProvider.fromEnv()
+  try {
+    return ConfigProvider.orElse(environment, ConfigProvider.fromDotEnvContents(readFileSync(".env", "utf8")))
+  } catch {
+    return environment
+  }
+}
+
+const logger = (format: "pretty" | "json" | undefined) =>
+  Logger.layer([
+    (format ?? (process.stderr.isTTY ? "pretty" : "json")) === "pretty" ? Logger.consolePretty() : Logger.consoleJson,
+  ])
+
+/**
+ * Reads the settings and runs the program. The first SIGINT or SIGTERM interrupts it, so that it finishes what is at hand
+ * and the process ends with 0; a second one ends it at once with 130. A failure is told in its own words, and ends it
+ * with 1.
+ */
+export const run = <const S extends Readonly<Record<string, Settings.Setting<unknown>>>, E extends Error>(
+  name: string,
+  settings: S,
+  program: (values: Settings.Values<S>) => Effect.Effect<void, E>,
+): void => {
+  const main = Effect.gen(function* () {
+    const all = yield* Settings.read({ ...settings, ...logging })
+    const values = all as typeof all & Settings.Values<typeof logging>
+    yield* Effect.provide(program(all as Settings.Values<S>), logger(values.logFormat)).pipe(
+      Effect.provideService(References.MinimumLogLevel, values.logLevel),
+    )
+  }).pipe(
+    Effect.provideService(ConfigProvider.ConfigProvider, provider()),
+    Effect.provideService(Failures.Program, { name, version: manifest.version }),
+    Effect.provideService(References.LogToStderr, true),
+  )
+  const fiber = Effect.runFork(main)
+  let stopping = false
+  const stop = () => {
+    if (stopping) process.exit(130)
+    stopping = true
+    fiber.interruptUnsafe()
+  }
+  process.on("SIGINT", stop)
+  process.on("SIGTERM", stop)
+  fiber.addObserver((exit) => {
+    if (Exit.isSuccess(exit) || stopping && Cause.hasInterruptsOnly(exit.cause)) process.exit(0)
+    const error = Cause.squash(exit.cause)
+    const fails = Cause.hasFails(exit.cause)
+    console.error(fails && error instanceof Error ? `${name}: ${error.message}` : Cause.pretty(exit.cause))
+    process.exit(1)
+  })
+}
