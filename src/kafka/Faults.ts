@@ -56,6 +56,7 @@ export type Fault =
   | { readonly _tag: "LoseAnswer"; readonly code: ErrorCode }
   | { readonly _tag: "Delay"; readonly duration: Duration.Input }
   | { readonly _tag: "Hang"; readonly carriedOut: boolean }
+  | { readonly _tag: "Silence"; readonly carriedOut: boolean; readonly duration: Duration.Input }
   | { readonly _tag: "Crash"; readonly carriedOut: boolean; readonly signal: Effect.Effect<unknown> }
   | {
     readonly _tag: "Partitions"
@@ -84,6 +85,12 @@ export const hang: Fault = { _tag: "Hang", carriedOut: false }
 
 /** Carried out, and never answered. */
 export const hangAfter: Fault = { _tag: "Hang", carriedOut: true }
+
+/** Not carried out: after this time without an answer the caller gives up, with TIMEOUT, as the network client does. */
+export const silence = (duration: Duration.Input): Fault => ({ _tag: "Silence", carriedOut: false, duration })
+
+/** Carried out, but the caller waits this long for an answer and gives up, with TIMEOUT. */
+export const silenceAfter = (duration: Duration.Input): Fault => ({ _tag: "Silence", carriedOut: true, duration })
 
 /**
  * The program dies before the call: it is not carried out, `signal` runs, the call is never answered, and no later call
@@ -258,6 +265,11 @@ export const layer: Layer.Layer<Cluster | Faults, never, Cluster> = Layer.effect
           return Effect.delay(carryOut, fault.duration)
         case "Hang":
           return Effect.andThen(fault.carriedOut ? Effect.exit(carryOut) : Effect.void, Effect.never)
+        case "Silence":
+          return (fault.carriedOut ? Effect.exit(carryOut) : Effect.void).pipe(
+            Effect.andThen(Effect.sleep(fault.duration)),
+            Effect.andThen(failed(operation, "TIMEOUT")),
+          )
         case "Crash":
           crashed = true
           return Effect.andThen(

@@ -79,7 +79,7 @@ export const run = <E, R>(
     const work = yield* Effect.forkChild(Effect.scoped(untilStopped(pipeline, settings, Deferred.await(stop))))
     return yield* Fiber.join(work).pipe(
       Effect.onInterrupt(() =>
-        Effect.andThen(Deferred.succeed(stop, undefined), within(Fiber.await(work), settings.shutdownTimeout))
+        Effect.andThen(Deferred.succeed(stop, undefined), within(Fiber.join(work), settings.shutdownTimeout))
       ),
     )
   })
@@ -159,6 +159,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       return "done"
     }
     for (const [one, runner] of taken) runner.putBack(one)
+    Latch.openUnsafe(waiting)
     const error = Cause.squash(exit.cause)
     if (!(error instanceof PipelineError) || !error.retriable) {
       yield* Deferred.failCause(fatal, exit.cause)

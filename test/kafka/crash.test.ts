@@ -25,18 +25,37 @@ const faults: ReadonlyArray<readonly [name: string, fault: (kill: Effect.Effect<
   ["does not hear the answer to", () => Faults.loseAnswer],
 ]
 
+/** Answers that never come: after its patience the program does not know what became of the request. */
+const silent: ReadonlyArray<readonly [name: string, fault: (kill: Effect.Effect<void>) => Faults.Fault]> = [
+  ["hears nothing and is not heard at", () => Faults.silence("30 seconds")],
+  ["hears nothing after", () => Faults.silenceAfter("30 seconds")],
+]
+
+const patient = new Set<Faults.Operation>([
+  "InitProducerId",
+  "AddPartitionsToTxn",
+  "Produce",
+  "AddOffsetsToTxn",
+  "TxnOffsetCommit",
+  "EndTxn",
+  "OffsetCommit",
+])
+
 /** Runs with each fault at each step that a run without faults takes, and hands every outcome to `check`. */
 const atEveryStep = (pipeline: typeof exactly, check: (results: Counting.Results, at: string) => void) =>
   Effect.gen(function* () {
     const { calls } = yield* Simulation.throughFault(pipeline, records, () => Faults.none)
     for (const { operation, count } of calls.filter(matters)) {
-      for (const [name, fault] of faults) {
+      for (const [name, fault] of patient.has(operation) ? [...faults, ...silent] : faults) {
         const run = yield* Simulation.throughFault(
           pipeline,
           records,
           (kill) => Faults.at(operation, count, fault(kill)),
         )
-        check(run.results, `${name} ${operation} ${count}`)
+        const at = `${name} ${operation} ${count}`
+        check(run.results, at)
+        // The dead program's session, the wait for what it left undecided, and a rebalance.
+        assert.isBelow(run.recovery, 15_000, at)
       }
     }
     return new Set(calls.map(({ operation }) => operation))

@@ -1,5 +1,5 @@
 /** Programs on the in-memory cluster and the test clock: started, killed at a step, started again. */
-import { Deferred, Effect, Fiber, Layer, type Scope } from "effect"
+import { Clock, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Admin, type Pipeline, Runner, type Task } from "../../src/index.ts"
@@ -55,6 +55,11 @@ export const until = <E, R>(what: string, done: Effect.Effect<boolean, E, R>, li
     return yield* Effect.die(new Error(`not within ${limit} ms: ${what}`))
   })
 
+const pass = (millis: number) =>
+  Effect.gen(function* () {
+    for (let left = millis; left > 0; left -= 20) yield* TestClock.adjust(20)
+  })
+
 /** Writes input records as a foreign producer does: a few per batch. */
 export const feed = (records: ReadonlyArray<Counting.Input>) =>
   Effect.gen(function* () {
@@ -94,10 +99,15 @@ export interface Crashed {
   readonly results: Counting.Results
   readonly calls: ReadonlyArray<Faults.Call>
   readonly crashed: boolean
+  /** Milliseconds that the successor of a program that died took for what was left. */
+  readonly recovery: number
 }
 
+/** Markers come after the answer to EndTxn, as on a real cluster: what has just been committed is not stable yet. */
+const markerDelay = "150 millis"
+
 /**
- * Runs a program over the input with a fault in its way; where the fault kills it, a second one takes over. Half of the
+ * Runs a program over the input with a fault in its way; where the fault kills it, or it gives up, a second one takes over. Half of the
  * input is there before, half comes while it runs.
  */
 export const throughFault = (
@@ -112,22 +122,31 @@ export const throughFault = (
     const killed = yield* Deferred.make<void>()
     const first = yield* start(pipeline, fault(Effect.asVoid(Deferred.succeed(killed, undefined))))
     const isKilled = Effect.map(Deferred.poll(killed), (polled) => polled !== undefined && polled._tag === "Some")
-    const over = Effect.all([isKilled, caughtUp]).pipe(Effect.map(([dead, done]) => dead || done))
+    const isOver = Effect.map(isKilled, (killed) => killed || first.fiber.pollUnsafe() !== undefined)
+    const over = Effect.all([isOver, caughtUp]).pipe(Effect.map(([dead, done]) => dead || done))
     yield* until("the first half", over)
     yield* feed(records.slice(half))
     yield* until("the second half", over)
-    if (yield* isKilled) yield* start(pipeline, Faults.none)
+    if (yield* isOver) yield* start(pipeline, Faults.none)
     else {
       // A stop like any other: it too has steps at which the program can die.
       yield* stop(first.fiber)
     }
+    const from = yield* Clock.currentTimeMillis
     yield* until("the rest", caughtUp)
-    return { results: yield* results, calls: yield* first.calls, crashed: yield* isKilled } satisfies Crashed
-  })).pipe(Effect.provide(ClusterMemory.layer()))
+    const recovery = (yield* Clock.currentTimeMillis) - from
+    return {
+      results: yield* results,
+      calls: yield* first.calls,
+      crashed: yield* isOver,
+      recovery,
+    } satisfies Crashed
+  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay })))
 
 /**
- * Runs up to three programs at a time that are started, stopped and killed at random moments, each over a network of its
- * own that refuses, delays and loses; in the end one program finishes without faults.
+ * Runs up to three programs at a time that are started, stopped, killed and cut off for longer than their session at
+ * random moments, each over a network of its own that refuses, delays and loses; in the end one program finishes without
+ * faults.
  */
 export const throughChaos = (
   pipeline: Pipeline.Pipeline<unknown, Cluster | Task.Task | Task.Logged>,
@@ -143,7 +162,7 @@ export const throughChaos = (
       const next = Math.min(records.length, fed + dice.int(1, 40))
       yield* feed(records.slice(fed, next))
       fed = next
-      const what = dice.pick(["start", "start", "kill", "stop", "wait"])
+      const what = dice.pick(["start", "start", "kill", "stop", "wait", "cut off"])
       if (what === "start" && running.length < 3) running.push(yield* start(pipeline, faulty()))
       const one = running[dice.int(0, 2)]
       if (one !== undefined && (what === "kill" || what === "stop")) {
@@ -151,10 +170,15 @@ export const throughChaos = (
         if (what === "stop") yield* stop(one.fiber)
         else yield* one.use(Faults.every(() => true, Faults.hang))
       }
-      for (let left = dice.pick([20, 300, 3_000]); left > 0; left -= 20) yield* TestClock.adjust(20)
+      if (one !== undefined && what === "cut off") {
+        yield* one.use(Faults.every(() => true, Faults.unreachable))
+        yield* pass(dice.pick([1_000, 9_000, 20_000]))
+        yield* one.use(faulty())
+      }
+      yield* pass(dice.pick([20, 300, 3_000]))
     }
     for (const one of running) yield* one.use(Faults.none)
     yield* start(pipeline, Faults.none)
     yield* until("the end", caughtUp, 300_000)
     return yield* results
-  })).pipe(Effect.provide(ClusterMemory.layer()))
+  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: dice.pick([0, 20, 150, 800]) })))
