@@ -10,8 +10,8 @@ export const optional = <S extends Schema.Constraint>(schema: S) => Schema.optio
 
 export const Id = Schema.String.check(Schema.isNonEmpty(), Schema.isMaxLength(512))
 
-/** Milliseconds since 1970. */
-export const Millis = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+/** Milliseconds since 1970, up to the year 9999. */
+export const Millis = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 253_402_300_799_999 }))
 
 const isoTime = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s*(?:Z|[+-]\d\d:?\d\d)?)?$/i
 

@@ -10,6 +10,7 @@ export interface Naming {
   readonly keyBy: "user" | "visitor"
 }
 
-export const named = ({ prefix }: Naming, name: string): string => prefix === "" ? name : `${prefix}.${name}`
+export const named = ({ prefix }: Pick<Naming, "prefix">, name: string): string =>
+  prefix === "" ? name : `${prefix}.${name}`
 
 export const owner = "clickstream"

@@ -1,5 +1,5 @@
 /** The tables that the clickstream is stored in, and how they come about. */
-import { Effect } from "effect"
+import { Clock, Duration, Effect } from "effect"
 import { Postgres, type Task } from "../index.ts"
 
 /**
@@ -79,7 +79,7 @@ create table ${prefix}dead_letters (
   field text not null,
   message text not null,
   program text not null,
-  original_topic text not null,
+  original_topic text,
   original_partition int,
   original_offset bigint,
   at timestamptz not null,
@@ -115,4 +115,25 @@ export const migrate = (
         )
       }
     }))
+  })
+
+/** Deletes what is older than `age`, by arrival or last change: for databases that are to stay small. */
+export const prune = (
+  age: Duration.Input,
+  prefix = "",
+): Effect.Effect<void, Task.PipelineError, Postgres.Postgres> =>
+  Effect.gen(function* () {
+    const { query } = yield* Postgres.Postgres
+    const before = new Date((yield* Clock.currentTimeMillis) - Duration.toMillis(age)).toISOString()
+    for (
+      const [table, column] of [
+        ["clicks", "received_at"],
+        ["clicks_per_minute", "minute"],
+        ["sessions", "last_at"],
+        ["identities", "at"],
+        ["dead_letters", "at"],
+      ]
+    ) {
+      yield* query((sql) => sql.unsafe(`delete from ${prefix}${table} where ${column} < $1`, [before]))
+    }
   })

@@ -1,0 +1,15 @@
+/** user.clicks.enriched -> clicks per user and minute -> user.clicks.aggregates */
+import { Effect } from "effect"
+import { topics } from "../../schemas/index.ts"
+import { count } from "../clickstream/Count.ts"
+import { Admin, Runner } from "../index.ts"
+import * as Environment from "./environment.ts"
+import * as Processing from "./processing.ts"
+
+const settings = { ...Environment.kafka, ...Environment.naming, ...Processing.counting }
+
+Environment.run("aggregate", settings, (values) =>
+  Effect.gen(function* () {
+    yield* Admin.createTopics(Object.values(topics(values)))
+    yield* Runner.run(count(values, values))
+  }).pipe(Effect.provide(Environment.layerKafka(values))))

@@ -1,0 +1,37 @@
+/** The settings of the processors. */
+import type { Options as EnrichOptions } from "../clickstream/Enrich.ts"
+import { Settings } from "../index.ts"
+
+export const enriching = {
+  repeatWindow: Settings.duration("REPEAT_WINDOW", {
+    doc: "How long an event id is remembered, from arrival: a message with the same id in that time is a repeat",
+    fallback: "24 hours",
+  }),
+  repeatIds: Settings.integer("REPEAT_IDS", {
+    doc: "The most event ids remembered per partition (about 150 bytes each); beyond it the window is shorter",
+    fallback: "1000000",
+    least: 1,
+    most: 100_000_000,
+  }),
+  sessionGap: Settings.duration("SESSION_GAP", { doc: "The silence that ends a session", fallback: "30 minutes" }),
+  sessionLongest: Settings.duration("SESSION_LONGEST", {
+    doc: "The longest that a session lasts",
+    fallback: "24 hours",
+  }),
+  sessionGrace: Settings.duration("SESSION_GRACE", {
+    doc: "How long a session that is over is kept for clicks that come late",
+    fallback: "1 hour",
+  }),
+}
+
+export const enrichOptions = (values: Settings.Values<typeof enriching>): EnrichOptions => ({
+  repeats: { window: values.repeatWindow, atMost: values.repeatIds },
+  sessions: { gap: values.sessionGap, longest: values.sessionLongest, grace: values.sessionGrace },
+})
+
+export const counting = {
+  grace: Settings.duration("COUNT_GRACE", {
+    doc: "How long a minute stays open for clicks that come late",
+    fallback: "10 minutes",
+  }),
+}

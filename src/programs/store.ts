@@ -1,0 +1,22 @@
+/** Tables: what the topics hold, row by row, in Postgres. */
+import { Effect, Layer } from "effect"
+import { topics } from "../../schemas/index.ts"
+import * as Names from "../clickstream/Names.ts"
+import { store } from "../clickstream/Store.ts"
+import * as Tables from "../clickstream/Tables.ts"
+import { Admin, Runner } from "../index.ts"
+import * as Environment from "./environment.ts"
+
+const settings = { ...Environment.kafka, ...Environment.database, ...Environment.naming }
+
+Environment.run("store", settings, (values) =>
+  Effect.gen(function* () {
+    yield* Admin.createTopics(Object.values(topics(values)))
+    yield* Tables.migrate(Names.tablePrefix(values))
+    yield* Effect.all(store(values).map((pipeline) => Runner.run(pipeline)), {
+      concurrency: "unbounded",
+      discard: true,
+    })
+  }).pipe(
+    Effect.provide(Layer.merge(Environment.layerKafka(values), Environment.layerDatabase(values))),
+  ))
