@@ -6,10 +6,10 @@ import { Admin, Runner } from "../index.ts"
 import * as Environment from "./environment.ts"
 import * as Processing from "./processing.ts"
 
-const settings = { ...Environment.kafka, ...Environment.naming, ...Processing.counting }
+const settings = { ...Environment.kafka, ...Environment.naming, ...Processing.counting, ...Processing.running }
 
 Environment.run("aggregate", settings, (values) =>
   Effect.gen(function* () {
     yield* Admin.createTopics(Object.values(topics(values)))
-    yield* Runner.run(count(values, values))
+    yield* Runner.run(count(values, values), Processing.runOptions(values))
   }).pipe(Effect.provide(Environment.layerKafka(values))))

@@ -1,6 +1,6 @@
 /** What every program needs around it: settings, Kafka, the database, and a good end. */
 import { readFileSync } from "node:fs"
-import { Cause, ConfigProvider, Effect, Exit, Fiber, Layer, Logger, Redacted, References, Result } from "effect"
+import { Cause, ConfigProvider, Effect, Exit, Layer, Logger, Redacted, References, Result } from "effect"
 import manifest from "../../package.json" with { type: "json" }
 import { Failures, type Kafka, Postgres, Settings } from "../index.ts"
 import * as ClusterClient from "../kafka/ClusterClient.ts"

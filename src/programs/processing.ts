@@ -1,6 +1,6 @@
-/** The settings of the processors. */
-import type { Options as EnrichOptions } from "../clickstream/Enrich.ts"
-import { Settings } from "../index.ts"
+/** The settings of the processors, and how they run. */
+import { Duration } from "effect"
+import { type Runner, Settings } from "../index.ts"
 
 export const enriching = {
   repeatWindow: Settings.duration("REPEAT_WINDOW", {
@@ -24,7 +24,7 @@ export const enriching = {
   }),
 }
 
-export const enrichOptions = (values: Settings.Values<typeof enriching>): EnrichOptions => ({
+export const enrichOptions = (values: Settings.Values<typeof enriching>) => ({
   repeats: { window: values.repeatWindow, atMost: values.repeatIds },
   sessions: { gap: values.sessionGap, longest: values.sessionLongest, grace: values.sessionGrace },
 })
@@ -35,3 +35,25 @@ export const counting = {
     fallback: "10 minutes",
   }),
 }
+
+export const running = {
+  commitInterval: Settings.duration("COMMIT_INTERVAL", {
+    doc: "How long finished work waits for more before it is committed",
+    fallback: "100 milliseconds",
+  }),
+  sessionTimeout: Settings.duration("SESSION_TIMEOUT", {
+    doc: "After this long without a sign of life a process counts as dead, and others take its partitions over",
+    fallback: "10 seconds",
+  }),
+  shutdownTimeout: Settings.duration("SHUTDOWN_TIMEOUT", {
+    doc: "How long a stop may take to finish and commit what is at hand",
+    fallback: "20 seconds",
+  }),
+}
+
+export const runOptions = (values: Settings.Values<typeof running>): Partial<Runner.Options> => ({
+  commitInterval: values.commitInterval,
+  sessionTimeout: values.sessionTimeout,
+  heartbeatInterval: Duration.times(values.sessionTimeout, 0.2),
+  shutdownTimeout: values.shutdownTimeout,
+})

@@ -6,8 +6,9 @@ import { store } from "../clickstream/Store.ts"
 import * as Tables from "../clickstream/Tables.ts"
 import { Admin, Runner } from "../index.ts"
 import * as Environment from "./environment.ts"
+import * as Processing from "./processing.ts"
 
-const settings = { ...Environment.kafka, ...Environment.database, ...Environment.naming }
+const settings = { ...Environment.kafka, ...Environment.database, ...Environment.naming, ...Processing.running }
 
 Environment.run("store", settings, (values) =>
   Effect.gen(function* () {
