@@ -75,7 +75,7 @@ export const duration = <F extends string | undefined>(
   about: About<F>,
 ): Setting<Parsed<Duration.Duration, F>> =>
   make(name, about, (text) => {
-    const match = /^(\d+(?:\.\d+)?)\s*(milli|second|minute|hour|day|week)s?$/.exec(text)
+    const match = /^(\d+(?:\.\d+)?)\s*(milli|second|minute|hour|day|week)(?:(?<=milli)second)?s?$/.exec(text)
     return match === null
       ? Result.fail('must be a time such as "30 minutes" or "24 hours"')
       : Result.succeed(Duration.fromInputUnsafe(`${Number(match[1])} ${match[2] as "second"}s`))

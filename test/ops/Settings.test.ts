@@ -57,6 +57,24 @@ describe("Settings", () => {
       )
     }))
 
+  it.effect("reads times in units from milliseconds to weeks", () =>
+    Effect.gen(function* () {
+      const times = {
+        "100 milliseconds": 100,
+        "5 millis": 5,
+        "1 second": 1_000,
+        "2minutes": 120_000,
+        "1.5 hours": 5_400_000,
+        "1 week": 604_800_000,
+      }
+      for (const [text, millis] of Object.entries(times)) {
+        assert.strictEqual(Duration.toMillis((yield* read({ GAP: text })).gap), millis, text)
+      }
+      for (const text of ["5", "seconds", "1 hoursecond", "-1 second", "1 month"]) {
+        assert.include((yield* Effect.flip(read({ GAP: text }))).message, "GAP must be a time", text)
+      }
+    }))
+
   it("documents itself", () => {
     assert.include(Settings.table(Object.values(settings)), "| `GAP` | `30 minutes` | Silence that ends a session |")
     assert.include(Settings.example(Object.values(settings)), "# Where to listen\n# PORT=8080\n")
