@@ -1,5 +1,7 @@
 /** An idempotent producer: records are gathered for a moment, and acknowledged by all in-sync replicas. */
-import { Clock, Context, Deferred, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
+import { Buffer } from "node:buffer"
+import { Clock, Context, Deferred, Duration, Effect, Exit, Layer, Option, Result, Schema, Semaphore } from "effect"
+import type { Topic } from "../Topic.ts"
 import { within } from "../Within.ts"
 import { Cluster, type Compression, KafkaError, type ProducerIdentity } from "./Cluster.ts"
 import {
@@ -21,6 +23,7 @@ export class ProducerError extends Schema.TaggedError<ProducerError>()("Producer
     "BufferFull", // too much is waiting already: nothing of this call was taken
     "Timeout", // not acknowledged in time: it may or may not have been written
     "Refused", // the broker will never take it as it is
+    "Invalid", // a value is not what its topic's contract says: nothing of this call was taken
   ]),
   message: Schema.String,
   cause: Schema.optionalKey(Schema.Defect()),
@@ -59,6 +62,31 @@ export class Producer extends Context.Service<Producer, {
   readonly failingSince: Effect.Effect<number | undefined>
 }>()("millrace/kafka/Producer") {}
 
+/**
+ * Writes values to a topic, encoded and keyed as its contract says, and ends when every one is acknowledged. Fails with
+ * `Invalid` where the contract's schema refuses a value; the message says which and why, without the value.
+ */
+export const publish = Effect.fn("Producer.publish")(function* <A>(
+  topic: Topic<A>,
+  values: ReadonlyArray<A>,
+): Effect.fn.Return<void, ProducerError, Producer> {
+  const { send } = yield* Producer
+  const records: Array<ProducerRecord> = []
+  for (const [i, value] of values.entries()) {
+    const encoded = topic.encode(value)
+    if (Result.isFailure(encoded)) {
+      const { field, message } = encoded.failure
+      return yield* new ProducerError({
+        reason: "Invalid",
+        message: `value ${i} for topic ${topic.name} cannot be written${field && ` because of ${field}`}: ${message}`,
+      })
+    }
+    const key = topic.keyOf(value)
+    records.push({ topic: topic.name, key: key === null ? null : Buffer.from(key), value: encoded.success })
+  }
+  yield* send(records)
+})
+
 export const layer = (options?: Partial<Options>): Layer.Layer<Producer, KafkaError, Cluster> =>
   Layer.effect(Producer, make({ ...defaults, ...options }))
 
@@ -90,6 +118,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   let buffered = 0
   let sticky = 0
   let failingSince: number | undefined
+  let closing = false
   let arrived = Deferred.makeUnsafe<void>()
   let full = Deferred.makeUnsafe<void>()
   let room = Deferred.makeUnsafe<void>()
@@ -105,6 +134,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       else if (--call.left === 0) Deferred.doneUnsafe(call.done, Exit.void)
     }
     if (partition.queue.length > 0) Deferred.doneUnsafe(arrived, Exit.void)
+    // All but the last of them are full.
+    if (partition.queue.length > 1) Deferred.doneUnsafe(full, Exit.void)
   }
 
   const enqueue = (records: ReadonlyArray<ProducerRecord>, now: number): Call => {
@@ -186,7 +217,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
   const send = Effect.gen(function* () {
     yield* Deferred.await(arrived)
-    yield* Effect.raceFirst(Effect.sleep(options.linger), Deferred.await(full))
+    if (!closing) yield* Effect.raceFirst(Effect.sleep(options.linger), Deferred.await(full))
     arrived = Deferred.makeUnsafe()
     full = Deferred.makeUnsafe()
     if (identity.producerId < 0) identity = yield* init
@@ -197,7 +228,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const flushed: Effect.Effect<void> = Effect.suspend(() =>
     buffered === 0 ? Effect.void : Effect.andThen(Deferred.await(room), flushed)
   )
-  yield* Effect.addFinalizer(() => within(flushed, options.deliveryTimeout))
+  yield* Effect.addFinalizer(() => {
+    closing = true
+    Deferred.doneUnsafe(full, Exit.void)
+    return within(flushed, options.deliveryTimeout)
+  })
 
   const waitForRoom = (size: number): Effect.Effect<void> =>
     Effect.suspend(() =>
@@ -206,20 +241,35 @@ const make = Effect.fnUntraced(function* (options: Options) {
         : Effect.andThen(Deferred.await(room), waitForRoom(size))
     )
 
+  /** One call after the other, so that none overtakes another while it waits for metadata or for room. */
+  const admission = yield* Semaphore.make(1)
+  const admit = Effect.fnUntraced(function* (records: ReadonlyArray<ProducerRecord>) {
+    yield* patiently(leaders.ensure(records.map(({ topic }) => topic)), Duration.toMillis(options.maxBlock))
+    yield* waitForRoom(records.reduce((size, record) => size + sizeOf(record), 0))
+    return enqueue(records, yield* Clock.currentTimeMillis)
+  }, (admitting) => Semaphore.withPermits(admission, 1)(admitting))
+
+  const notAdmitted = (records: ReadonlyArray<ProducerRecord>): ProducerError => {
+    const unknown = records.find(({ topic }) => leaders.partitions(topic) === undefined)
+    return unknown === undefined
+      ? new ProducerError({
+        reason: "BufferFull",
+        message: `${buffered} bytes are waiting for the brokers already, and ${options.bufferBytes} may wait`,
+      })
+      : new ProducerError({
+        reason: "Timeout",
+        message: `the brokers did not say in time where topic ${unknown.topic} is; nothing was sent`,
+      })
+  }
+
   return Producer.of({
     send: Effect.fn("Producer.send")(function* (records) {
       if (records.length === 0) return
-      yield* Effect.mapError(
-        patiently(leaders.ensure(records.map(({ topic }) => topic)), deliveryTimeout),
-        (error) => new ProducerError({ reason: "Timeout", message: error.message, cause: error }),
+      const admitted = yield* Effect.timeoutOption(admit(records), options.maxBlock).pipe(
+        Effect.mapError((error) => new ProducerError({ reason: "Timeout", message: error.message, cause: error })),
       )
-      const size = records.reduce((size, record) => size + sizeOf(record), 0)
-      const admitted = yield* Effect.timeoutOption(waitForRoom(size), options.maxBlock)
-      if (Option.isNone(admitted)) {
-        const message = `${buffered} bytes are waiting for the brokers already, and ${options.bufferBytes} may wait`
-        return yield* new ProducerError({ reason: "BufferFull", message })
-      }
-      return yield* Deferred.await(enqueue(records, yield* Clock.currentTimeMillis).done)
+      if (Option.isNone(admitted)) return yield* notAdmitted(records)
+      return yield* Deferred.await(admitted.value.done)
     }),
     failingSince: Effect.sync(() => failingSince),
   })
