@@ -1,0 +1,131 @@
+/** From the messages of trackers, which differ, to the canonical forms, which do not. */
+import { createHash } from "node:crypto"
+import { Result, Schema } from "effect"
+import type { Click } from "../../schemas/EnrichedClicks.ts"
+import { corrected } from "../../schemas/EventTime.ts"
+import { millisOf } from "../../schemas/Fields.ts"
+import type { Identity } from "../../schemas/Identities.ts"
+import type { Click as RawClick, Identity as RawIdentity } from "../../schemas/RawClicks.ts"
+import * as Device from "./Device.ts"
+import * as PageAddress from "./PageAddress.ts"
+
+/** A message that decodes, but cannot be counted as a click. */
+export class InvalidClick extends Schema.TaggedError<InvalidClick>()("InvalidClick", {
+  field: Schema.String,
+  message: Schema.String,
+}) {}
+
+type Fields = Readonly<Record<string, unknown>>
+
+/**
+ * The canonical form of a message that counts as a click. Properties of the message go before its context. Event time is
+ * the corrected one, and the rule that found it is named. Fails with `InvalidClick` where the page's address is not one.
+ */
+export const toClick = (raw: RawClick): Result.Result<Click, InvalidClick> => {
+  const context = raw.context ?? nothing
+  const properties = raw.properties ?? nothing
+  const page = fields(context["page"])
+  const given = text(properties["url"]) ?? text(page["url"]) ?? text(properties["path"]) ?? text(page["path"])
+  const { url, path, campaign } = PageAddress.parse(given)
+  if (given !== null && path === null) {
+    const message = "the page's address is neither http(s)://... nor a path that begins with /"
+    return Result.fail(new InvalidClick({ field: "context.page.url", message }))
+  }
+  const userId = raw.userId ?? null
+  const anonymousId = raw.anonymousId ?? null
+  const { time, rule } = corrected(raw)
+  return Result.succeed({
+    eventId: raw.messageId,
+    kind: raw.type,
+    name: raw.type === "track" ? raw.event : raw.name ?? text(properties["name"]),
+    user: (userId ?? anonymousId)!,
+    userId,
+    anonymousId,
+    eventTime: time,
+    timeRule: rule,
+    receivedAt: millisOf(raw.receivedAt),
+    url,
+    path,
+    title: text(properties["title"]) ?? text(page["title"]),
+    referrerHost: PageAddress.hostOf(text(properties["referrer"]) ?? text(page["referrer"])),
+    campaign: campaignOf(fields(context["campaign"])) ?? campaign,
+    ...deviceOf(context),
+    source: raw.source,
+  })
+}
+
+/** Trackers in apps have no user agent, but say what it would. */
+const deviceOf = (context: Fields): Device.Device => {
+  const device = Device.of(text(context["userAgent"]))
+  if (device.os !== null || device.bot) return device
+  const type = text(fields(context["device"])["type"])
+  return {
+    ...device,
+    os: text(fields(context["os"])["name"]),
+    device: type === null ? null : /^(ios|android)$/i.test(type) ? "mobile" : type.toLowerCase(),
+  }
+}
+
+const campaignOf = (campaign: Fields): PageAddress.Campaign | null => {
+  const found: PageAddress.Campaign = {
+    source: text(campaign["source"]),
+    medium: text(campaign["medium"]),
+    name: text(campaign["name"]),
+    term: text(campaign["term"]),
+    content: text(campaign["content"]),
+  }
+  return Object.values(found).every((value) => value === null) ? null : found
+}
+
+/** What an identify, group or alias message says, under a key by which later ones replace it. */
+export const toIdentity = (raw: RawIdentity): Identity => {
+  const userId = raw.userId ?? null
+  const anonymousId = raw.anonymousId ?? null
+  const who = (userId ?? anonymousId)!
+  const common = { eventId: raw.messageId, userId, anonymousId, at: corrected(raw).time }
+  switch (raw.type) {
+    case "identify":
+      return {
+        ...common,
+        id: identity("identify", who),
+        kind: "identify",
+        previousId: null,
+        groupId: null,
+        traits: raw.traits ?? nothing,
+      }
+    case "group":
+      return {
+        ...common,
+        id: identity("group", who, raw.groupId),
+        kind: "group",
+        previousId: null,
+        groupId: raw.groupId,
+        traits: raw.traits ?? nothing,
+      }
+    case "alias":
+      return {
+        ...common,
+        id: identity("alias", raw.previousId, raw.userId),
+        kind: "alias",
+        previousId: raw.previousId,
+        groupId: null,
+        traits: nothing,
+      }
+  }
+}
+
+/** Ids that are together too long for a key are hashed. */
+const identity = (kind: string, ...ids: ReadonlyArray<string>): string => {
+  const id = [kind, ...ids.map((part) => encodeURIComponent(part.toWellFormed()))].join("/")
+  return id.length <= 512 ? id : `${kind}/${createHash("sha256").update(id).digest("base64url")}`
+}
+
+const nothing: Fields = {}
+
+const longest = 1024
+
+const text = (value: unknown): string | null =>
+  typeof value === "string" && value !== "" ? value.length > longest ? value.slice(0, longest) : value : null
+
+const fields = (value: unknown): Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? value as Fields : nothing

@@ -1,0 +1,15 @@
+/** user.clicks.raw -> decode, deduplicate, normalise, find the session -> user.clicks.enriched */
+import { Effect } from "effect"
+import { topics } from "../../schemas/index.ts"
+import { enrich } from "../clickstream/Enrich.ts"
+import { Admin, Runner } from "../index.ts"
+import * as Environment from "./environment.ts"
+import * as Processing from "./processing.ts"
+
+const settings = { ...Environment.kafka, ...Environment.naming, ...Processing.enriching, ...Processing.running }
+
+Environment.run("enrich", settings, (values) =>
+  Effect.gen(function* () {
+    yield* Admin.createTopics(Object.values(topics(values)))
+    yield* Runner.run(enrich(values, Processing.enrichOptions(values)), Processing.runOptions(values))
+  }).pipe(Effect.provide(Environment.layerKafka(values))))
