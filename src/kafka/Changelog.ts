@@ -23,6 +23,12 @@ const Logged = Schema.fromJsonString(Schema.Struct({
 const encodeLogged = Schema.encodeSync(Logged)
 const decodeLogged = Schema.decodeOption(Logged)
 
+/** The stream time that a changelog's record tells, where it is a record that tells one. */
+export const loggedStreamTime = (key: Uint8Array | null, value: Uint8Array | null): number | undefined => {
+  if (key?.length !== 1 || key[0] !== positionsKey[0] || value === null) return undefined
+  return Option.getOrUndefined(decodeLogged(text(value)))?.streamTime ?? undefined
+}
+
 /** What a commit writes into the changelogs of one task. */
 export const records = (plan: Plan, work: Work): ReadonlyArray<ProducerRecord> =>
   work.changes.flatMap(({ store, entries, streamTime, encode }): ReadonlyArray<ProducerRecord> => {

@@ -17,6 +17,8 @@ import * as Leaders from "./Leaders.ts"
 import { forKey } from "./Partitioner.ts"
 import { patiently } from "./Retry.ts"
 
+export type { ProducerRecord }
+
 /** Records that were not written, or are not known to be. */
 export class ProducerError extends Schema.TaggedError<ProducerError>()("ProducerError", {
   reason: Schema.Literals([

@@ -78,7 +78,17 @@ export const naming = {
   }),
 }
 
-const logging = {
+/** What visitors' ids are made with where they are made of addresses. */
+export const privacy = {
+  hashKey: Settings.secret("HASH_KEY", {
+    doc:
+      "What visitors' ids are hashed with where they are made of addresses or anonymised: the same in all programs. " +
+      "Without it, a collector makes a new one at every start, and an import one of its log",
+    fallback: undefined,
+  }),
+}
+
+export const logging = {
   logFormat: Settings.choice("LOG_FORMAT", {
     doc: "Log lines for people or for machines; without it, for people on a terminal",
     fallback: undefined,

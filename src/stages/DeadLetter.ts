@@ -20,13 +20,33 @@ export const to = (topic: Topic<Uint8Array | null>): Route => ({
     const key = source.keys[failed.row]!
     const value = source.bytes[failed.row]!
     const headers = [...source.headers[failed.row]!, ...originHeaders(rejected), ...reasonHeaders(rejected)]
-    const room = topic.maxMessageBytes - recordOverhead - (key?.length ?? 0) - headersSize(headers)
     return {
       _tag: "Outgoing",
-      outgoing: { topic: topic.name, key, row: failed.row, ...truncated(value, headers, room) },
+      outgoing: { topic: topic.name, key, row: failed.row, ...fitted(topic, key, value, headers) },
     }
   },
 })
+
+/** Something that was refused before it became a record. */
+export interface Refused {
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  /** Where it came from, in headers of the caller's own. */
+  readonly headers: Headers
+  readonly reason: Failure
+  readonly program: Rejected<Failure>["program"]
+  /** Milliseconds since 1970. */
+  readonly at: number
+}
+
+/** A dead letter for what never was a record, to be sent by a producer: reason headers and truncation as in `to`. */
+export const of = (topic: Topic<Uint8Array | null>, refused: Refused) => {
+  const headers = [...refused.headers, ...reasonHeaders({ failed: refused, ...refused })]
+  return { topic: topic.name, key: refused.key, ...fitted(topic, refused.key, refused.value, headers) }
+}
+
+const fitted = (topic: Topic<unknown>, key: Uint8Array | null, value: Uint8Array | null, headers: Headers) =>
+  truncated(value, headers, topic.maxMessageBytes - recordOverhead - (key?.length ?? 0) - headersSize(headers))
 
 /** A bound on what a record batch of one record adds around keys, values and headers. */
 const recordOverhead = 256
@@ -38,7 +58,11 @@ const originHeaders = ({ source, failed }: Rejected<Failure>): Headers => [
   ["kafka_dlt-original-timestamp", int64(source.timestamps[failed.row]!)],
 ]
 
-const reasonHeaders = ({ failed: { reason }, program, at }: Rejected<Failure>): Headers => [
+const reasonHeaders = (
+  { failed: { reason }, program, at }: Pick<Rejected<Failure>, "program" | "at"> & {
+    readonly failed: { readonly reason: Failure }
+  },
+): Headers => [
   ["millrace-reason", Buffer.from(reason._tag)],
   ["millrace-message", Buffer.from(reason.message)],
   ["millrace-field", Buffer.from(reason.field ?? "")],

@@ -1,0 +1,68 @@
+/** An access log in the combined format -> user.clicks.raw; lines that are not -> user.clicks.dlt */
+import { statSync } from "node:fs"
+import { parseArgs } from "node:util"
+import { SingleBar } from "cli-progress"
+import { Console, Effect, Layer } from "effect"
+import { topics } from "../../schemas/index.ts"
+import * as Import from "../clickstream/Import.ts"
+import { Admin, Failures, Producer } from "../index.ts"
+import * as Environment from "./environment.ts"
+
+const usage = `usage: import-log FILE [--prefix NAME] [--rate LINES_PER_SECOND]
+
+Imports an access log in the combined format of Apache or nginx. --prefix names topics and tables of its own for it;
+enrich, aggregate and store process them when they run with PREFIX=NAME.`
+
+const commandLine = () => {
+  try {
+    const { positionals, values } = parseArgs({
+      allowPositionals: true,
+      options: { prefix: { type: "string" }, rate: { type: "string" }, help: { type: "boolean", short: "h" } },
+    })
+    const rate = values.rate === undefined ? undefined : Number(values.rate)
+    const [file, ...others] = positionals
+    const isWrong = file === undefined || others.length > 0 || rate !== undefined && !(rate > 0)
+    return { file: isWrong ? undefined : file, rate, prefix: values.prefix, help: values.help === true }
+  } catch {
+    return { file: undefined, rate: undefined, prefix: undefined, help: false }
+  }
+}
+
+const { file, rate, prefix, help } = commandLine()
+if (file === undefined) {
+  console.error(usage)
+  process.exit(help ? 0 : 2)
+}
+
+const settings = { ...Environment.kafka, ...Environment.naming, ...Environment.privacy }
+
+Environment.run("import-log", settings, (values) =>
+  Effect.gen(function* () {
+    const naming = { ...values, prefix: prefix ?? values.prefix }
+    const bar = progressBar(file)
+    yield* Admin.createTopics(Object.values(topics(naming)))
+    const { lines, malformed } = yield* Import.run({
+      file,
+      naming,
+      rate,
+      hashKey: values.hashKey,
+      program: yield* Failures.Program,
+      progress: ({ bytes, lines }) => bar.update(bytes, { lines }),
+    }).pipe(Effect.ensuring(Effect.sync(() => bar.stop())))
+    yield* Console.log(
+      `${lines} lines imported, ${malformed} of them malformed: they are in ${topics(naming).dlt.name}`,
+    )
+  }).pipe(Effect.provide(Producer.layer().pipe(Layer.provideMerge(Environment.layerKafka(values))))))
+
+const progressBar = (file: string): SingleBar => {
+  const bar = new SingleBar({
+    format: "{bar} {percentage} % | {lines} lines | {eta_formatted} left",
+    barsize: 30,
+    hideCursor: true,
+    noTTYOutput: true,
+    notTTYSchedule: 5_000,
+    etaBuffer: 50,
+  })
+  bar.start(statSync(file, { throwIfNoEntry: false })?.size ?? 0, 0, { lines: 0 })
+  return bar
+}
