@@ -88,6 +88,17 @@ export const privacy = {
   }),
 }
 
+/** Where a program listens. */
+export const http = (port: string) => ({
+  port: Settings.integer("PORT", {
+    doc: "The port to listen on; 0 for any free one",
+    fallback: port,
+    least: 0,
+    most: 65535,
+  }),
+  host: Settings.string("HOST", { doc: "The address to listen on", fallback: "0.0.0.0" }),
+})
+
 export const logging = {
   logFormat: Settings.choice("LOG_FORMAT", {
     doc: "Log lines for people or for machines; without it, for people on a terminal",

@@ -1,5 +1,5 @@
 /** The collector's settings, by environment variable. */
-import { type Effect, Result } from "effect"
+import { Result } from "effect"
 import { Settings } from "../../index.ts"
 import { isOrigin } from "./Cors.ts"
 
@@ -39,13 +39,6 @@ const checked = <A>(
 })
 
 export const settings = {
-  port: Settings.integer("PORT", {
-    doc: "The port to listen on; 0 for any free one",
-    fallback: "8080",
-    least: 0,
-    most: 65535,
-  }),
-  host: Settings.string("HOST", { doc: "The address to listen on", fallback: "0.0.0.0" }),
   writeKeys: checked(
     Settings.list("WRITE_KEYS", {
       doc: "Who may send: name:key for each source, with commas between them. Keys are public, they stand in web pages",
@@ -87,10 +80,6 @@ export const settings = {
     doc: "How long to wait for the brokers before a client is told to come back later",
     fallback: "8 seconds",
   }),
-  shutdownTime: Settings.duration("MAX_SHUTDOWN_TIME", {
-    doc: "How long requests under way may take when the program ends",
-    fallback: "15 seconds",
-  }),
   proxyHops: Settings.integer("PROXY_HOPS", {
     doc: "Proxies of ours in front, each of which adds to X-Forwarded-For. 0: clients connect directly",
     fallback: "0",
@@ -107,17 +96,6 @@ export const settings = {
     fallback: "anonymise",
     of: ["ignore", "anonymise", "drop"],
   }),
-  keyBy: Settings.choice("KEY_BY", {
-    doc:
-      "What orders events: user keeps a user's clicks together, visitor keeps a visit whole when its visitor logs in",
-    fallback: "user",
-    of: ["user", "visitor"],
-  }),
-  hashKey: Settings.secret("HASH_KEY", {
-    doc: "What visitors' ids are hashed with when they are anonymised: the same in all collectors. " +
-      "Without it, every start makes a new one",
-    fallback: undefined,
-  }),
   publicUrl: checked(
     Settings.string("PUBLIC_URL", {
       doc: "Where trackers find the collector, if not where they asked for their settings: https://collect.example.com",
@@ -127,7 +105,5 @@ export const settings = {
   ),
 }
 
-export const read = Settings.read(settings)
-
 /** The settings as read. */
-export type Values = Effect.Success<typeof read>
+export type Values = Settings.Values<typeof settings>
