@@ -117,23 +117,33 @@ export const migrate = (
     }))
   })
 
-/** Deletes what is older than `age`, by arrival or last change: for databases that are to stay small. */
+/**
+ * Deletes what is older than `age`, by arrival or last change, and of the clicks all but the latest `clicks`; then gives
+ * the room back for new rows. For databases that are to stay small.
+ */
 export const prune = (
-  age: Duration.Input,
+  { age, clicks }: { readonly age: Duration.Input; readonly clicks: number },
   prefix = "",
 ): Effect.Effect<void, Task.PipelineError, Postgres.Postgres> =>
   Effect.gen(function* () {
     const { query } = yield* Postgres.Postgres
     const before = new Date((yield* Clock.currentTimeMillis) - Duration.toMillis(age)).toISOString()
-    for (
-      const [table, column] of [
-        ["clicks", "received_at"],
-        ["clicks_per_minute", "minute"],
-        ["sessions", "last_at"],
-        ["identities", "at"],
-        ["dead_letters", "at"],
-      ]
-    ) {
+    const old: ReadonlyArray<readonly [table: string, column: string]> = [
+      ["clicks", "received_at"],
+      ["clicks_per_minute", "minute"],
+      ["sessions", "last_at"],
+      ["identities", "at"],
+      ["dead_letters", "at"],
+    ]
+    yield* query((sql) =>
+      sql.unsafe(
+        `delete from ${prefix}clicks where received_at <
+          (select received_at from ${prefix}clicks order by received_at desc offset $1 limit 1)`,
+        [clicks],
+      )
+    )
+    for (const [table, column] of old) {
       yield* query((sql) => sql.unsafe(`delete from ${prefix}${table} where ${column} < $1`, [before]))
+      yield* query((sql) => sql.unsafe(`vacuum ${prefix}${table}`))
     }
   })

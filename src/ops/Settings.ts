@@ -101,6 +101,20 @@ export const list = <A>(
     return Result.all(parts.map(item))
   })
 
+/** The same setting where it may be left out. */
+export const optional = <A>(setting: Setting<A>): Setting<A | undefined> => ({
+  ...setting,
+  fallback: undefined,
+  parse: (given) => given === undefined || given === "" ? Result.succeed(undefined) : setting.parse(given),
+})
+
+/** The same setting with another default. */
+export const withFallback = <A>(setting: Setting<A>, fallback: string): Setting<A> => ({
+  ...setting,
+  fallback,
+  parse: (given) => setting.parse(given === undefined || given === "" ? fallback : given),
+})
+
 /** What settings are read as. */
 export type Values<S> = { readonly [K in keyof S]: S[K] extends Setting<infer A> ? A : never }
 

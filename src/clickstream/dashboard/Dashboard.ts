@@ -1,0 +1,50 @@
+/** The dashboard over HTTP: one page, its parts, and the stream of figures that it follows. */
+import { Buffer } from "node:buffer"
+import { readFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { Effect, Layer, Stream } from "effect"
+import { HttpRouter, HttpServerResponse } from "effect/http"
+import { LiveFigures } from "./LiveFigures.ts"
+
+const security = {
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+}
+
+const ours = (name: string) => new URL(`page/${name}`, import.meta.url)
+const chart = (name: string) => createRequire(import.meta.url).resolve(`uplot/dist/${name}`)
+
+const files = [
+  ["/", "text/html; charset=utf-8", ours("index.html")],
+  ["/page.css", "text/css; charset=utf-8", ours("page.css")],
+  ["/page.js", "text/javascript; charset=utf-8", ours("page.js")],
+  ["/uplot.js", "text/javascript; charset=utf-8", chart("uPlot.esm.js")],
+  ["/uplot.css", "text/css; charset=utf-8", chart("uPlot.min.css")],
+] as const
+
+const heartbeat = Buffer.from(": still here\n\n")
+
+/** The page at `/`, and its figures at `/figures` as server-sent events. */
+export const routes: Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigures> = HttpRouter.use((router) =>
+  Effect.gen(function* () {
+    const { events } = yield* LiveFigures
+    for (const [path, contentType, file] of files) {
+      const body = readFileSync(file)
+      const headers = { ...security, "cache-control": "no-cache" }
+      yield* router.add("GET", path, Effect.succeed(HttpServerResponse.uint8Array(body, { contentType, headers })))
+    }
+    const stream = Stream.merge(
+      Stream.map(events, ({ name, data }) => Buffer.from(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)),
+      Stream.map(Stream.tick("10 seconds"), () => heartbeat),
+    )
+    const headers = { ...security, "cache-control": "no-store", "x-accel-buffering": "no" }
+    yield* router.add(
+      "GET",
+      "/figures",
+      Effect.sync(() => HttpServerResponse.stream(stream, { contentType: "text/event-stream", headers })),
+    )
+  })
+)

@@ -1,0 +1,222 @@
+// @ts-check
+/** Follows the server's figures and draws them. Everything that comes from outside is set as text, never as markup. */
+// @ts-expect-error served beside this file, from the chart library's package
+import uPlot from "/uplot.js"
+
+/** @param {string} id */
+const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id))
+
+const whole = new Intl.NumberFormat()
+const precise = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 })
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" })
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" })
+
+const minute = 60_000
+const staleAfter = 5_000
+
+/** When figures last came, by this machine's clock. */
+let heard = 0
+/** Since when the server cannot read its tables. @type {number | undefined} */
+let trouble
+let connected = false
+let empty = false
+
+/** @param {string} id @param {string} text */
+const write = (id, text) => {
+  const target = element(id)
+  if (target.textContent !== text) target.textContent = text
+}
+
+/** The server's colours, as the page has them in this mode. @param {string} name */
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
+
+/** @type {any} */
+let chart
+/** @type {[number[], (number | null)[]]} */
+let data = [[], []]
+
+const draw = () => {
+  const place = element("chart")
+  chart?.destroy()
+  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } }
+  chart = new uPlot(
+    {
+      width: place.clientWidth,
+      height: place.clientHeight,
+      legend: { show: false },
+      cursor: { y: false, points: { size: 7 } },
+      scales: {
+        y: {
+          range: (
+            /** @type {any} */ _,
+            /** @type {number} */ _least,
+            /** @type {number} */ most,
+          ) => [0, Math.max(4, most * 1.1)],
+        },
+      },
+      axes: [
+        {
+          ...axis,
+          values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((second) => clock.format(second * 1000)),
+          space: 70,
+        },
+        {
+          ...axis,
+          values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((count) => whole.format(count)),
+          size: 62,
+        },
+      ],
+      series: [{}, {
+        label: "Clicks",
+        stroke: colour("--accent"),
+        fill: colour("--accent-fill"),
+        width: 2,
+        paths: uPlot.paths.bars({ size: [0.8, 40], align: 1 }),
+        points: { show: false },
+      }],
+    },
+    data,
+    place,
+  )
+}
+
+/** @param {{ at: number, minutes: [number, number][], rate: number, activeSessions: number, newest: number | null }} figures */
+const showCurrent = ({ at, minutes, rate, activeSessions, newest }) => {
+  heard = performance.now()
+  trouble = undefined
+  const counts = new Map(minutes)
+  const last = Math.floor(at / minute) * minute
+  const times = Array.from({ length: 60 }, (_, i) => last - (59 - i) * minute)
+  data = [times.map((time) => time / 1000), times.map((time) => counts.get(time) ?? 0)]
+  chart?.setData(data)
+  const total = minutes.reduce((sum, [, clicks]) => sum + clicks, 0)
+  write("rate", precise.format(rate))
+  write("hour", whole.format(total))
+  write("sessions", whole.format(activeSessions))
+  element("chart").setAttribute(
+    "aria-label",
+    `Clicks per minute over the last hour: ${whole.format(total)} in all, ${
+      whole.format(counts.get(last - minute) ?? 0)
+    } ` +
+      `in the last full minute, ${whole.format(Math.max(0, ...counts.values()))} at most`,
+  )
+  rows("minutes", times.toReversed().map((time) => [clock.format(time), whole.format(counts.get(time) ?? 0)]), "")
+  empty = total === 0
+  const notice = element("notice")
+  notice.hidden = !empty
+  if (empty) {
+    notice.textContent = newest === null
+      ? "No clicks yet. Send one: "
+      : `No clicks in the last hour; the newest are of ${moment.format(newest)}. Send one: `
+    const line = document.createElement("code")
+    line.textContent = `curl -u demo: ${location.origin}/v1/track -d '{"anonymousId":"me","event":"Hello"}'`
+    notice.append(line)
+  }
+  showState()
+}
+
+/** @param {any} figures */
+const showSlow = ({ users, pages, deadLetters, late, lag }) => {
+  bars("users", users, "Nobody in the last 15 minutes")
+  bars("pages", pages, "None in the last 15 minutes")
+  rows(
+    "letters",
+    deadLetters.map((/** @type {[string, number]} */ [reason, count]) => [reason, whole.format(count)]),
+    "None",
+  )
+  write(
+    "dead",
+    whole.format(
+      deadLetters.reduce((/** @type {number} */ sum, /** @type {[string, number]} */ [, count]) => sum + count, 0),
+    ),
+  )
+  write("late", whole.format(late))
+  if (lag === null) rows("lag", [], "Kafka does not answer")
+  else {
+    rows(
+      "lag",
+      lag.map((/** @type {any} */ { group, topic, records }) => [topic, group, whole.format(records)]),
+      "No group has read anything yet",
+    )
+  }
+}
+
+/** @param {string} id @param {[string, number][]} counts @param {string} none */
+const bars = (id, counts, none) => {
+  const most = Math.max(1, ...counts.map(([, count]) => count))
+  const made = rows(id, counts.map(([name, count]) => [name, whole.format(count)]), none)
+  made.forEach((row, i) => {
+    if (counts[i] === undefined) return
+    row.classList.add("bar")
+    row.style.setProperty("--share", `${100 * counts[i][1] / most}%`)
+  })
+}
+
+/** Fills a table's body; cells that are cut short tell all of it on hover. @param {string} id @param {string[][]} cells @param {string} none */
+const rows = (id, cells, none) => {
+  const made = cells.map((texts) => {
+    const row = document.createElement("tr")
+    for (const text of texts) {
+      const cell = row.insertCell()
+      cell.textContent = text
+      cell.title = text
+    }
+    return row
+  })
+  if (made.length === 0) {
+    const row = document.createElement("tr")
+    const cell = row.insertCell()
+    cell.colSpan = 3
+    cell.className = "none"
+    cell.textContent = none
+    made.push(row)
+  }
+  element(id).replaceChildren(...made)
+  return made
+}
+
+const showState = () => {
+  const age = performance.now() - heard
+  const state = element("state")
+  const [name, text] = !connected
+    ? ["gone", heard === 0 ? "The server does not answer" : "The server is gone. Trying again"]
+    : trouble !== undefined
+    ? ["stale", `The database does not answer since ${clock.format(trouble)}. Figures are old`]
+    : heard === 0
+    ? ["waiting", "Connecting"]
+    : age > staleAfter
+    ? ["stale", `Stale: figures are ${whole.format(Math.round(age / 1000))} s old`]
+    : ["live", "Live"]
+  if (state.dataset["state"] !== name) state.dataset["state"] = name
+  write("state", text)
+}
+
+/** The browser tries again by itself after a break, but not after an answer that is no stream. */
+const follow = () => {
+  const source = new EventSource("/figures")
+  source.onopen = () => {
+    connected = true
+    showState()
+  }
+  source.onerror = () => {
+    connected = false
+    showState()
+    if (source.readyState !== EventSource.CLOSED) return
+    setTimeout(follow, 2_000)
+  }
+  source.addEventListener("current", ({ data }) => showCurrent(JSON.parse(data)))
+  source.addEventListener("slow", ({ data }) => showSlow(JSON.parse(data)))
+  source.addEventListener("trouble", ({ data }) => {
+    trouble = JSON.parse(data).since
+    showState()
+  })
+}
+
+draw()
+follow()
+setInterval(showState, 1_000)
+new ResizeObserver(() => {
+  const place = element("chart")
+  chart?.setSize({ width: place.clientWidth, height: place.clientHeight })
+}).observe(element("chart"))
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw)

@@ -1,0 +1,115 @@
+/**
+ * Everything in one process: trackers and sample traffic -> collector -> enrich -> aggregate -> store -> dashboard. Kafka
+ * is in memory and Postgres embedded, unless KAFKA_BROKERS and DATABASE_URL name real ones.
+ */
+import { createServer } from "node:http"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Console, Context, Deferred, Effect, Layer, Redacted, type Scope } from "effect"
+import { HttpRouter, HttpServer } from "effect/http"
+import { type Topics, topics } from "../../schemas/index.ts"
+import * as Collector from "../clickstream/collector/Collector.ts"
+import * as CollectorSettings from "../clickstream/collector/Settings.ts"
+import { count } from "../clickstream/Count.ts"
+import * as Dashboard from "../clickstream/dashboard/Dashboard.ts"
+import * as LiveFigures from "../clickstream/dashboard/LiveFigures.ts"
+import { enrich } from "../clickstream/Enrich.ts"
+import * as Names from "../clickstream/Names.ts"
+import * as Sample from "../clickstream/Sample.ts"
+import { store } from "../clickstream/Store.ts"
+import * as Tables from "../clickstream/Tables.ts"
+import { Admin, EmbeddedPostgres, KafkaMemory, Producer, Runner, Settings, type Task, type Topic } from "../index.ts"
+import * as Environment from "./environment.ts"
+import * as Processing from "./processing.ts"
+import { welcome } from "./welcome.ts"
+
+const settings = {
+  ...Environment.kafka,
+  ...Environment.database,
+  brokers: Settings.optional(Environment.kafka.brokers),
+  databaseUrl: Settings.optional(Environment.database.databaseUrl),
+  ...Environment.naming,
+  ...Environment.privacy,
+  ...Environment.http("8080"),
+  ...CollectorSettings.settings,
+  ...Processing.enriching,
+  repeatIds: Settings.withFallback(Processing.enriching.repeatIds, "50000"),
+  ...Processing.counting,
+  ...Processing.running,
+}
+
+type Failure = Task.PipelineError
+
+const together = { concurrency: "unbounded", discard: true } as const
+
+/** Runs until the scope ends; a failure is the failure of the whole. */
+const inBackground = <R>(
+  failed: Deferred.Deferred<never, Failure>,
+  part: Effect.Effect<void, Failure, R>,
+): Effect.Effect<void, never, R | Scope.Scope> =>
+  Effect.asVoid(Effect.forkScoped(Effect.onError(part, (cause) => Deferred.failCause(failed, cause))))
+
+const pruning = (tables: string) =>
+  Effect.forever(Effect.andThen(Effect.sleep("1 minute"), Tables.prune(embedded, tables)))
+
+/** What is only in memory stays small, so that it can run for weeks. */
+const topicBytes = 64 * 1024 * 1024
+const contracts = (to: Topics, areInMemory: boolean) =>
+  Object.values(to).map((topic): Topic.Any =>
+    areInMemory
+      ? {
+        ...topic,
+        cleanup: topic.cleanup === "compact" ? "compact,delete" : topic.cleanup,
+        config: { ...topic.config, "retention.bytes": String(Math.floor(topicBytes / topic.partitions)) },
+      }
+      : topic
+  )
+
+const embedded = { age: "1 day", clicks: 500_000 } as const
+
+Environment.run("start", settings, (values) => {
+  const { brokers, databaseUrl } = values
+  const to = topics(values)
+  const tables = Names.tablePrefix(values)
+  const run = Processing.runOptions(values)
+  const isSampling = !process.argv.includes("--no-sample")
+
+  const kafka = brokers === undefined ? KafkaMemory.layer() : Environment.layerKafka({ ...values, brokers })
+  const database = databaseUrl === undefined
+    ? EmbeddedPostgres.layer
+    : Environment.layerDatabase({ ...values, databaseUrl })
+  const collector = Collector.routes({
+    settings: values,
+    to,
+    hashKey: values.hashKey ?? Redacted.make(crypto.randomUUID()),
+  })
+  const server = HttpRouter.serve(Layer.merge(collector, Dashboard.routes), {
+    disableLogger: true,
+    disableListenLog: true,
+  }).pipe(
+    Layer.provide(LiveFigures.layer(values.prefix)),
+    Layer.provideMerge(
+      NodeHttpServer.layer(createServer, {
+        port: values.port,
+        host: values.host,
+        gracefulShutdownTimeout: "2 seconds",
+      }),
+    ),
+  )
+
+  return Effect.gen(function* () {
+    const failed = yield* Deferred.make<never, Failure>()
+    // What is started last is stopped first: what still flows finds the next stage at work.
+    yield* Effect.andThen(Admin.createTopics(contracts(to, brokers === undefined)), Tables.migrate(tables))
+    yield* inBackground(failed, Effect.forEach(store(values), (one) => Runner.run(one, run), together))
+    yield* inBackground(failed, Runner.run(count(values, values), run))
+    yield* inBackground(failed, Runner.run(enrich(values, Processing.enrichOptions(values)), run))
+    if (databaseUrl === undefined) yield* inBackground(failed, pruning(tables))
+    const { address } = yield* Effect.map(Layer.build(server), (context) => Context.get(context, HttpServer.HttpServer))
+    if (isSampling) yield* inBackground(failed, Sample.feed(to))
+    yield* Console.log(welcome("port" in address ? address.port : values.port, values, isSampling))
+    return yield* Deferred.await(failed)
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(Layer.merge(Producer.layer().pipe(Layer.provideMerge(kafka)), database)),
+  )
+})
