@@ -1,5 +1,6 @@
 /** Programs as processes of their own, as they run in production: started, killed, stopped. */
 import { type ChildProcess, spawn } from "node:child_process"
+import { globSync } from "node:fs"
 import { join } from "node:path"
 import { Data, Effect, type Scope } from "effect"
 
@@ -30,9 +31,14 @@ export interface Options {
 
 const command = (name: string, { args = [], runtime = "node" }: Options): readonly [string, ReadonlyArray<string>] => {
   const file = `src/programs/${name}.ts`
-  return runtime === "node"
-    ? [process.execPath, [file, ...args]]
-    : [join(root, "node_modules/.bin/deno"), ["run", "-A", file, ...args]]
+  return runtime === "node" ? [process.execPath, [file, ...args]] : [deno(), ["run", "-A", file, ...args]]
+}
+
+/** The program itself: the script in node_modules/.bin does not pass signals on. */
+const deno = (): string => {
+  const [file] = globSync(join(root, "node_modules/@deno/*/deno"))
+  if (file === undefined) throw new Error("deno is not installed: run npm ci")
+  return file
 }
 
 /** Starts `src/programs/<name>.ts`; it is killed at the end of the scope if it has not ended before. */

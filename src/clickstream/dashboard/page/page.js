@@ -32,8 +32,17 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 /** @type {any} */
 let chart
-/** @type {[number[], (number | null)[]]} */
-let data = [[], []]
+/** Minutes, clicks of full minutes, clicks of the one that is not over. @type {[number[], (number | null)[], (number | null)[]]} */
+let data = [[], [], []]
+
+/** @param {string} label @param {string} fill */
+const minuteBars = (label, fill) => ({
+  label,
+  fill: colour(fill),
+  width: 0,
+  paths: uPlot.paths.bars({ size: [0.82, 40], align: 1, radius: 0.12 }),
+  points: { show: false },
+})
 
 const draw = () => {
   const place = element("chart")
@@ -46,6 +55,9 @@ const draw = () => {
       legend: { show: false },
       cursor: { y: false, points: { size: 7 } },
       scales: {
+        x: {
+          range: (/** @type {any} */ _, /** @type {number} */ first, /** @type {number} */ last) => [first, last + 60],
+        },
         y: {
           range: (
             /** @type {any} */ _,
@@ -66,14 +78,7 @@ const draw = () => {
           size: 62,
         },
       ],
-      series: [{}, {
-        label: "Clicks",
-        stroke: colour("--accent"),
-        fill: colour("--accent-fill"),
-        width: 2,
-        paths: uPlot.paths.bars({ size: [0.8, 40], align: 1 }),
-        points: { show: false },
-      }],
+      series: [{}, minuteBars("Clicks", "--accent"), minuteBars("Clicks so far", "--accent-soft")],
     },
     data,
     place,
@@ -87,7 +92,11 @@ const showCurrent = ({ at, minutes, rate, activeSessions, newest }) => {
   const counts = new Map(minutes)
   const last = Math.floor(at / minute) * minute
   const times = Array.from({ length: 60 }, (_, i) => last - (59 - i) * minute)
-  data = [times.map((time) => time / 1000), times.map((time) => counts.get(time) ?? 0)]
+  data = [
+    times.map((time) => time / 1000),
+    times.map((time) => time === last ? null : counts.get(time) ?? null),
+    times.map((time) => time === last ? counts.get(time) ?? null : null),
+  ]
   chart?.setData(data)
   const total = minutes.reduce((sum, [, clicks]) => sum + clicks, 0)
   write("rate", precise.format(rate))

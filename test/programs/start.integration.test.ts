@@ -1,0 +1,82 @@
+/** The command that newcomers run first, on both runtimes. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { readFileSync } from "node:fs"
+import { count } from "../../scripts/count-log.ts"
+import * as Database from "../support/Database.ts"
+import * as Program from "../support/Program.ts"
+
+const log = new URL("../../data/apache_access_combined_10k.log", import.meta.url)
+
+const addressOf = (program: Program.Program) =>
+  Effect.as(Program.says(program, /http:\/\/localhost:\d+/, 60), undefined).pipe(
+    Effect.map(() => /http:\/\/localhost:\d+/.exec(program.output())![0]),
+  )
+
+Database.describeWithDatabase("start", () => {
+  it.live("counts the first loop of the sample as an independent count does", () =>
+    Effect.gen(function* () {
+      const url = yield* Database.fresh
+      const sql = yield* Database.connect(url)
+      const program = yield* Program.start("start", { env: { PORT: "0", DATABASE_URL: url } })
+      yield* addressOf(program)
+      const expected = count(readFileSync(log, "utf8"), "sample")
+      const firstLoop = sql`event_id ~ '^[0-9a-z]+-1-'`
+      const stored = Effect.promise(async () =>
+        (await sql`select count(*)::int as n from clicks where ${firstLoop}`)[0]!["n"] as number
+      )
+      for (let left = 120; (yield* stored) < 9_999 && left > 0; left--) yield* Effect.sleep("500 millis")
+      const by = (column: string) =>
+        Effect.promise(async () => {
+          const rows = await sql`select ${
+            sql(column)
+          } as name, count(*)::int as n from clicks where ${firstLoop} group by 1`
+          return Object.fromEntries(rows.map((row) => [row["name"], row["n"]]))
+        })
+      assert.deepStrictEqual(yield* by("user"), expected.visitors)
+      assert.deepStrictEqual(yield* by("path"), pagesAsPaths(expected.pages))
+      const letters = Effect.promise(() => sql`select reason, program from dead_letters`)
+      for (let left = 60; (yield* letters).length === 0 && left > 0; left--) yield* Effect.sleep("250 millis")
+      assert.deepInclude((yield* letters)[0], { reason: "MalformedLine", program: "start" })
+      yield* program.signal("SIGINT")
+      const end = yield* program.ended
+      assert.strictEqual(end.code, 0, end.output)
+    }), 150_000)
+})
+
+/** Of a target that is no path, the one OPTIONS *, no page is known. */
+const pagesAsPaths = (pages: Readonly<Record<string, number>>) =>
+  Object.fromEntries(Object.entries(pages).map(([page, n]) => [page.startsWith("/") ? page : "null", n]))
+
+describe("start, all embedded", () => {
+  for (const runtime of ["node", "deno"] as const) {
+    it.live(`ends in a page with live figures, and stops on Ctrl-C, with ${runtime}`, () =>
+      Effect.gen(function* () {
+        const program = yield* Program.start("start", { runtime, env: { PORT: "0" } })
+        const address = yield* addressOf(program)
+        const page = yield* Effect.promise(() => fetch(address).then((answer) => answer.text()))
+        assert.include(page, "<title>Millrace")
+        const figures = yield* Effect.promise(async () => {
+          const stream = await fetch(`${address}/figures`)
+          let text = ""
+          for await (const chunk of stream.body!.pipeThrough(new TextDecoderStream())) {
+            text += chunk
+            if (/"activeSessions":[1-9]/.test(text)) break
+          }
+          return text
+        })
+        assert.match(figures, /event: current\ndata: \{"at":\d+,"minutes":\[\[/)
+        yield* program.signal("SIGINT")
+        const end = yield* program.ended
+        assert.strictEqual(end.code, 0, end.output)
+      }), 90_000)
+  }
+
+  it.live("says everything that is wrong with its settings, and ends with 1", () =>
+    Effect.gen(function* () {
+      const program = yield* Program.start("start", { env: { PORT: "http", KEY_BY: "name", WRITE_KEYS: "x" } })
+      const end = yield* program.ended
+      assert.strictEqual(end.code, 1)
+      for (const name of ["PORT must be", "KEY_BY must be", "WRITE_KEYS must be"]) assert.include(end.output, name)
+    }))
+})
