@@ -9,6 +9,7 @@ import {
   newTopic,
   protocol,
   refusal,
+  saidBy,
   soleMember,
   stateOf,
   text,
@@ -53,7 +54,7 @@ export const groups = (it: Vitest.MethodsNonLive<Cluster>): void => {
       const joined = yield* join(group, memberId, { metadata: "mine" })
       assert.deepStrictEqual([joined.error, joined.memberId, joined.leader], [null, memberId, memberId])
       assert.isAtLeast(joined.generation, 1)
-      assert.deepStrictEqual(joined.members.map((member) => [member.memberId, text(member.metadata)]), [[
+      assert.deepStrictEqual(joined.members.map((member) => [member.memberId, saidBy(member)]), [[
         memberId,
         "mine",
       ]])
@@ -66,7 +67,7 @@ export const groups = (it: Vitest.MethodsNonLive<Cluster>): void => {
       const [described] = yield* cluster.describeGroups([group])
       assert.deepStrictEqual([described!.error, described!.state], [null, "Stable"])
       assert.deepStrictEqual(
-        described!.members.map((one) => [one.memberId, text(one.metadata), text(one.assignment)]),
+        described!.members.map((one) => [one.memberId, saidBy(one), text(one.assignment)]),
         [[memberId, "mine", "part 0"]],
       )
       assert.include(yield* cluster.listGroups(), group)
@@ -219,6 +220,6 @@ export const groups = (it: Vitest.MethodsNonLive<Cluster>): void => {
       const changed = yield* join(alone.group, second.memberId, { metadata: "changed" })
       const leader = yield* Fiber.join(leading)
       assert.deepStrictEqual([changed.generation, leader.generation], [first.generation + 1, first.generation + 1])
-      assert.sameMembers(leader.members.map(({ metadata }) => text(metadata)), ["metadata", "changed"])
+      assert.sameMembers(leader.members.map(saidBy), ["metadata", "changed"])
     }))
 }

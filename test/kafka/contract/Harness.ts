@@ -14,6 +14,7 @@ import {
   type TopicPartition,
   type TransactionIdentity,
 } from "../../../src/kafka/Cluster.ts"
+import { decodeSubscription, encodeSubscription } from "../../../src/kafka/ConsumerProtocol.ts"
 import { readable } from "../../../src/kafka/ReadCommitted.ts"
 
 export const unique = (name: string): string => `${name}-${randomUUID().slice(0, 8)}`
@@ -60,6 +61,13 @@ export const newTopic = Effect.fnUntraced(function* (partitions = 1, config: Rea
   const [created] = yield* cluster.createTopics([{ topic, partitions, replicationFactor: -1, config }])
   assert.strictEqual(created!.error, null)
   yield* leaders(topic, partitions)
+  // Metadata names leaders before they know of it themselves.
+  const where = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
+  yield* eventually(
+    `offsets of ${topic}`,
+    cluster.listOffsets(where, "latest", "read_uncommitted"),
+    (listed) => listed.every(({ error }) => error === null),
+  )
   return topic
 })
 
@@ -209,6 +217,10 @@ export interface JoinOptions {
 
 export const protocol = "contract"
 
+/** What a member said of itself. Brokers read subscriptions of consumer groups too, so it must be a proper one. */
+export const saidBy = ({ metadata }: { readonly metadata: Uint8Array }): string =>
+  text(decodeSubscription(metadata).userData)
+
 /** The request that joins as a member, or anew with an empty id. */
 export const join = Effect.fnUntraced(function* (group: string, memberId: string, options: JoinOptions = {}) {
   const cluster = yield* Cluster
@@ -218,7 +230,7 @@ export const join = Effect.fnUntraced(function* (group: string, memberId: string
     sessionTimeout: options.sessionTimeout ?? 30_000,
     rebalanceTimeout: options.rebalanceTimeout ?? 30_000,
     protocol,
-    metadata: Buffer.from(options.metadata ?? "metadata"),
+    metadata: encodeSubscription({ topics: [], userData: Buffer.from(options.metadata ?? "metadata") }),
   }))
 })
 
