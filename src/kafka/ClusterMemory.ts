@@ -4,7 +4,7 @@
  *
  * It answers request by request what an Apache Kafka 4 broker answers (classic group protocol, first transaction
  * protocol), on the clock of the layer. Two runs that make the same requests at the same times get the same answers:
- * ids are counted, not drawn. Memory is bounded by the topics' own retention. Nothing survives the layer's scope.
+ * all ids are counted, after one that is drawn from Effect's `Random`. Memory is bounded by the topics' own retention. Nothing survives the layer's scope.
  *
  * It differs from a cluster where that cannot be observed through the port, and in this: replicas never lag, segments
  * are smaller (so retention is finer), compaction also writes what is left into fewer batches, a transaction that takes
@@ -13,6 +13,7 @@
  */
 import { Clock, Context, Deferred, Duration, Effect, Exit, FiberHandle, Layer, type Scope } from "effect"
 import type { Headers } from "../Batch.ts"
+import * as Identifier from "../Identifier.ts"
 import {
   Cluster,
   type FetchedPartition,
@@ -79,7 +80,9 @@ export class Control extends Context.Service<Control, {
 /** An empty cluster of its own. */
 export const layer = (options: Options = {}): Layer.Layer<Cluster | Control> =>
   Layer.effectContext(Effect.gen(function* () {
+    const clusterId = yield* Identifier.make
     const broker = new Broker({
+      clusterId,
       nodes: options.nodes ?? 1,
       markerDelay: millis(options.markerDelay, 0),
       retentionInterval: millis(options.retentionInterval, 300_000),
@@ -88,7 +91,7 @@ export const layer = (options: Options = {}): Layer.Layer<Cluster | Control> =>
       maxSessionTimeout: 1_800_000,
     })
     const door = yield* openDoor(broker)
-    return Context.make(Cluster, cluster(broker, door, options.nodes ?? 1)).pipe(
+    return Context.make(Cluster, cluster(broker, door, clusterId, options.nodes ?? 1)).pipe(
       Context.add(Control, control(broker, door)),
     )
   }))
@@ -155,13 +158,13 @@ const aside = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect
 const refused = (operation: string, { code, message }: Refusal): KafkaError =>
   new KafkaError({ code, operation, message })
 
-const cluster = (broker: Broker, door: Door, nodes: number): Cluster["Service"] => {
+const cluster = (broker: Broker, door: Door, clusterId: string, nodes: number): Cluster["Service"] => {
   const { topics, transactions, groups } = broker
   const brokers = Array.from({ length: nodes }, (_, i) => ({ node: firstNode + i, host: "memory", port: 9092 + i }))
   return {
     metadata: (wanted) =>
       door.ask("Metadata", () => ({
-        clusterId: "millrace-memory",
+        clusterId,
         brokers,
         topics: (wanted ?? topics.names).map((topic) => topics.describe(topic)),
       })),

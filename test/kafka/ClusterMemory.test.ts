@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Layer } from "effect"
+import { Clock, Effect, Fiber, Layer, Random } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Cluster, type GroupIdentity, type Records } from "../../src/kafka/Cluster.ts"
@@ -410,8 +410,14 @@ describe("ClusterMemory on a test clock", () => {
         yield* TestClock.adjust("6 seconds")
         return { txn, joined, metadata: yield* cluster.metadata(), answer: yield* read(0) }
       })
-      const clusters = yield* Effect.forEach([1, 2], () => Effect.provide(run, Layer.fresh(ClusterMemory.layer())))
+      const clusters = yield* Effect.forEach(
+        ["seed", "seed", "another"],
+        (seed) => Random.withSeed(Effect.provide(run, Layer.fresh(ClusterMemory.layer())), seed),
+      )
       const timeless = clusters.map(({ answer, ...rest }) => ({ ...rest, aborted: answer.aborted }))
       assert.deepStrictEqual(timeless[1], timeless[0])
+      const [one, , other] = timeless.map(({ metadata }) => metadata)
+      assert.notStrictEqual(one!.clusterId, other!.clusterId)
+      assert.notStrictEqual(one!.topics[0]!.id, other!.topics[0]!.id)
     }))
 })

@@ -131,6 +131,8 @@ Database.describeWithDatabase("trackers and the page", () => {
         yield* Program.says(again, /http:\/\/127\.0\.0\.1:\d+/, 60)
         yield* eventually("comes back by itself", shown("state"), (text) => text === "Live")
         yield* eventually("with its figures", shown("hour"), (text) => text === "4")
+        yield* Effect.promise(() => shopPage.click("button"))
+        yield* eventually("and with what comes to the new topics", shown("hour"), (text) => text === "5")
       }), 120_000)
 
     it.live("shows what comes from outside as text", () =>

@@ -27,6 +27,7 @@ export interface Options {
   readonly markerDelay: number
   readonly retentionInterval: number
   readonly initialRebalanceDelay: number
+  readonly clusterId: string
   readonly minSessionTimeout: number
   readonly maxSessionTimeout: number
 }
@@ -40,7 +41,7 @@ export class Broker {
 
   constructor(options: Options) {
     const { timers } = this
-    this.topics = new Topics(options.nodes, timers, options.retentionInterval)
+    this.topics = new Topics(options.nodes, options.clusterId, timers, options.retentionInterval)
     this.groups = new Groups({ ...options, timers })
     this.transactions = new Transactions({
       timers,

@@ -24,10 +24,12 @@ export class Topics {
   readonly #nodes: number
   readonly #timers: Timers
   readonly #retentionInterval: number
+  readonly #clusterId: string
   #created = 0
 
-  constructor(nodes: number, timers: Timers, retentionInterval: number) {
+  constructor(nodes: number, clusterId: string, timers: Timers, retentionInterval: number) {
     this.#nodes = nodes
+    this.#clusterId = clusterId
     this.#timers = timers
     this.#retentionInterval = retentionInterval
   }
@@ -56,7 +58,7 @@ export class Topics {
     const parsed = parse(settings)
     const first = this.#created++
     this.#topics.set(topic, {
-      id: idOf(first),
+      id: idOf(this.#clusterId, first),
       settings,
       partitions: Array.from({ length: Math.max(1, partitions) }, (_, partition) => {
         const log = new Log(topic, partition, parsed)
@@ -148,7 +150,9 @@ export class Topics {
 export const firstNode = 1
 
 /** A UUID that tells only how many topics were created before. */
-const idOf = (created: number): string => `00000000-0000-4000-8000-${created.toString(16).padStart(12, "0")}`
+/** What remembers topics by id must not take those of one cluster for those of another. */
+const idOf = (clusterId: string, created: number): string =>
+  `${clusterId.slice(0, 8)}-${clusterId.slice(8, 12)}-4000-8000-${created.toString(16).padStart(12, "0")}`
 
 const isName = (topic: string): boolean => /^[a-zA-Z0-9._-]{1,249}$/.test(topic) && topic !== "." && topic !== ".."
 
