@@ -132,7 +132,7 @@ Database.describeWithDatabase("trackers and the page", () => {
         yield* eventually("comes back by itself", shown("state"), (text) => text === "Live")
         yield* eventually("with its figures", shown("hour"), (text) => text === "4")
         yield* Effect.promise(() => shopPage.click("button"))
-        yield* eventually("and with what comes to the new topics", shown("hour"), (text) => text === "5")
+        yield* eventually("and takes what comes to the new topics", clicks, ({ length }) => length === 5)
       }), 120_000)
 
     it.live("shows what comes from outside as text", () =>
