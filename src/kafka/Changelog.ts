@@ -5,12 +5,13 @@
 import { Buffer } from "node:buffer"
 import { Clock, Duration, Effect, Option, Schema } from "effect"
 import type { ProducerRecord } from "./Delivery.ts"
-import type { Cluster, KafkaError } from "./Cluster.ts"
+import { type Cluster, type ErrorCode, KafkaError, type TopicPartition } from "./Cluster.ts"
 import type { Fetcher } from "./Fetcher.ts"
 import { changelogTopic, type Claim, type Guarantee, type Plan, type Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import { text } from "../Topic.ts"
 import type { JournaledStore } from "../state/Store.ts"
+import { patiently } from "./Retry.ts"
 
 /** The key of the positions record: a byte that no UTF-8 text contains, so that no store's key can be equal to it. */
 const positionsKey = Buffer.from([0xff])
@@ -64,6 +65,9 @@ export interface Restoring {
   readonly endPrevious: Effect.Effect<void, KafkaError>
 }
 
+/** How long a changelog that was just created may take to have leaders that know of it. */
+const listedWithin = Duration.seconds(30)
+
 /** How long undecided records in a changelog are waited for before the previous owner is looked at. */
 const undecidedFor = Duration.seconds(1)
 
@@ -78,13 +82,12 @@ export const restore = Effect.fnUntraced(function* <V>(
   { plan, partition, claim, state, endPrevious }: Restoring,
 ): Effect.fn.Return<number, KafkaError | PipelineError> {
   const where = { topic: changelogTopic(plan.name, store.name), partition }
-  const offset = Effect.fnUntraced(function* (at: "earliest" | "latest") {
-    const [listed] = yield* cluster.listOffsets([where], at, "read_uncommitted")
-    if (listed === undefined || listed.error !== null) {
-      return yield* broken(where, `its offsets cannot be listed (${listed?.error})`, true)
-    }
-    return listed.offset
-  })
+  const offset = (at: "earliest" | "latest") =>
+    patiently(
+      Effect.flatMap(cluster.listOffsets([where], at, "read_uncommitted"), ([listed]) =>
+        listed?.error === null ? Effect.succeed(listed.offset) : Effect.fail(unlisted(where, listed?.error))),
+      Duration.toMillis(listedWithin),
+    )
   const end = yield* offset("latest")
   let position = yield* offset("earliest")
   let read = 0
@@ -160,6 +163,13 @@ const agree = (
   }
   return Effect.void
 }
+
+const unlisted = ({ topic, partition }: TopicPartition, code: ErrorCode | undefined): KafkaError =>
+  new KafkaError({
+    code: code ?? "UNKNOWN_SERVER_ERROR",
+    operation: "ListOffsets",
+    message: `changelog ${topic} partition ${partition}: its offsets cannot be listed (${code})`,
+  })
 
 const broken = (
   { topic, partition }: { readonly topic: string; readonly partition: number },

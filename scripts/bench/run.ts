@@ -1,0 +1,261 @@
+/**
+ * The same clicks through the same job, by Millrace, by a loop by hand and by Kafka Streams, one after the other on one
+ * broker; outputs are compared by content before a figure is printed.
+ * `npm run bench -- [--records 1000000] [--only millrace,loop,streams1,streams2] [--runs 1]`
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { Effect, Layer } from "effect"
+import { KafkaClient, Producer } from "../../src/index.ts"
+import { Cluster } from "../../src/kafka/Cluster.ts"
+import { forKey } from "../../src/kafka/Partitioner.ts"
+import { readable } from "../../src/kafka/ReadCommitted.ts"
+import { expected, input, type Outputs, partitions } from "./job.ts"
+
+const { values } = parseArgs({
+  options: {
+    records: { type: "string", default: "1000000" },
+    only: { type: "string", default: "streams2,millrace,streams1,loop" },
+    runs: { type: "string", default: "1" },
+  },
+})
+const records = Number(values.records)
+const root = join(import.meta.dirname, "../..")
+const directory = mkdtempSync(join(tmpdir(), "millrace-bench-"))
+const port = 21_092
+
+const kafka = (command: string) =>
+  execFileSync(
+    join(root, "scripts/kafka/kafka"),
+    [command, "--dir", join(directory, "kafka"), "--port", String(port)],
+    {
+      encoding: "utf8",
+      env: { ...process.env, KAFKA_HEAP: "1g" },
+    },
+  ).trim()
+
+const streams = join(root, ".cache/bench/streams")
+const java = (threads: number) => (brokers: string, run: string): readonly [string, ...ReadonlyArray<string>] => [
+  "java",
+  "-Xmx1g",
+  "-cp",
+  `${streams}/classes:${streams}/libs/*`,
+  "bench.Clicks",
+  brokers,
+  run,
+  String(threads),
+  join(directory, run),
+]
+const node = (name: string) => (brokers: string, run: string): readonly [string, ...ReadonlyArray<string>] => [
+  process.execPath,
+  ...process.env["PROFILE"] === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${process.env["PROFILE"]}`],
+  join(import.meta.dirname, "contenders", `${name}.ts`),
+  brokers,
+  run,
+]
+
+const contenders = {
+  millrace: { title: "Millrace, exactly-once", command: node("millrace") },
+  loop: { title: "loop by hand, no guarantee", command: node("loop") },
+  streams1: { title: "Kafka Streams, exactly_once_v2, 1 thread", command: java(1) },
+  streams2: { title: "Kafka Streams, exactly_once_v2, 2 threads", command: java(2) },
+}
+type Name = keyof typeof contenders
+
+interface Figures {
+  readonly name: Name
+  readonly perSecond: number
+  readonly cpuPerMillion: number
+  readonly peakMegabytes: number
+}
+
+const buildStreams = () => {
+  if (!values.only.includes("streams")) return
+  execFileSync("mvn", [
+    "-q",
+    "-B",
+    "-f",
+    join(import.meta.dirname, "streams/pom.xml"),
+    "compile",
+    "dependency:copy-dependencies",
+    "-DincludeScope=runtime",
+    `-Doutputs=${streams}`,
+    `-DoutputDirectory=${streams}/libs`,
+  ], { stdio: "inherit" })
+}
+
+const byPartition: Array<Array<readonly [string, string]>> = Array.from({ length: partitions }, () => [])
+
+const produce = Effect.gen(function* () {
+  const { send } = yield* Producer.Producer
+  let chunk: Array<Producer.ProducerRecord> = []
+  for (const record of input(records)) {
+    const key = Buffer.from(record[0])
+    byPartition[forKey(key, partitions)]!.push(record)
+    chunk.push({ topic: "raw", key, value: Buffer.from(record[1]) })
+    if (chunk.length === 10_000) {
+      yield* send(chunk)
+      chunk = []
+    }
+  }
+  yield* send(chunk)
+})
+
+const createTopics = (...topics: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const cluster = yield* Cluster
+    yield* cluster.createTopics(topics.map((topic) => ({ topic, partitions, replicationFactor: 1, config: {} })))
+    yield* Effect.sleep("1 second")
+  })
+
+/** All committed records of a topic. */
+const contents = Effect.fnUntraced(function* (topic: string) {
+  const cluster = yield* Cluster
+  const found: Array<readonly [key: string, value: string]> = []
+  for (let partition = 0; partition < partitions; partition++) {
+    const [end] = yield* cluster.listOffsets([{ topic, partition }], "latest", "read_committed")
+    for (let offset = 0; offset < end!.offset;) {
+      const request = { topic, partition, offset, maxBytes: 8_000_000 }
+      const [fetched] = yield* cluster.fetch({ node: 1, maxWait: 500, maxBytes: 8_000_000, partitions: [request] })
+      const { keys, bytes, next } = readable(fetched!, offset)
+      for (let i = 0; i < keys.length; i++) found.push([String(keys[i]), String(bytes[i])])
+      offset = next
+    }
+  }
+  return found
+})
+
+const outputs = Effect.fnUntraced(function* (run: string) {
+  const clicks = yield* contents(`${run}-enriched`)
+  const enriched = new Map(clicks.map(([, value]) => {
+    const { eventId, session } = JSON.parse(value) as { eventId: string; session: string }
+    return [eventId, session] as const
+  }))
+  const repeated = clicks.length - enriched.size
+  const counts = new Map<string, number>()
+  for (const [key, value] of yield* contents(`${run}-counts`)) {
+    counts.set(key, (JSON.parse(value) as { clicks: number }).clicks)
+  }
+  const refused = (yield* contents(`${run}-dlt`)).length
+  return { enriched, counts, refused, repeated }
+})
+
+const difference = (found: Outputs & { readonly repeated: number }, wanted: Outputs): string | undefined => {
+  for (const name of ["enriched", "counts"] as const) {
+    for (const [key, value] of wanted[name]) {
+      const other = (found[name] as Map<string, unknown>).get(key)
+      if (other !== value) return `${name} ${key} is ${other} and should be ${value}`
+    }
+    if (found[name].size !== wanted[name].size) {
+      return `${name}: ${found[name].size} keys instead of ${wanted[name].size}`
+    }
+  }
+  if (found.refused !== wanted.refused) return `${found.refused} refused instead of ${wanted.refused}`
+  return found.repeated === 0 ? undefined : `${found.repeated} enriched clicks repeated`
+}
+
+const usage = (pid: number) => {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ")
+  const peak = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]
+  return { cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100, peakMegabytes: Number(peak) / 1024 }
+}
+
+/** What groups of a run have read of a topic, all partitions together. */
+const readOf = Effect.fnUntraced(function* (run: string, topic: string) {
+  const cluster = yield* Cluster
+  const groups = (yield* cluster.listGroups()).filter((group) => group.startsWith(run))
+  const offsets = yield* Effect.forEach(groups, (group) => cluster.offsetFetch(group, undefined, false))
+  return offsets.flat().filter((one) => one.topic === topic).reduce((sum, { offset }) => sum + Math.max(0, offset), 0)
+})
+
+const measure = Effect.fnUntraced(function* (name: Name, run: string, wanted: Outputs) {
+  yield* createTopics(`${run}-enriched`, `${run}-counts`, `${run}-dlt`)
+  const brokers = `127.0.0.1:${port}`
+  const [file, ...args] = contenders[name].command(brokers, run)
+  const child: ChildProcess = spawn(file, args, { stdio: ["ignore", "inherit", "inherit"] })
+  let used = { cpuSeconds: 0, peakMegabytes: 0 }
+  let first: { at: number; read: number } | undefined
+  let last = { at: performance.now(), raw: 0, enriched: 0 }
+  for (;;) {
+    yield* Effect.sleep("100 millis")
+    if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}`)
+    used = usage(child.pid!)
+    const now = performance.now()
+    const raw = yield* readOf(run, "raw")
+    const enriched = yield* readOf(run, `${run}-enriched`)
+    if (raw > last.raw || enriched > last.enriched) last = { at: now, raw, enriched }
+    if (first === undefined && raw > 0) first = { at: now, read: raw }
+    if (raw >= records && enriched >= wanted.enriched.size && now - last.at > 1_500) break
+    if (now - last.at > 60_000) {
+      throw new Error(`${name} stands still at ${raw} of ${records}, ${enriched} of ${wanted.enriched.size}`)
+    }
+  }
+  const figures: Figures = {
+    name,
+    perSecond: (records - first!.read) / (last.at - first!.at) * 1000,
+    cpuPerMillion: used.cpuSeconds / records * 1e6,
+    peakMegabytes: used.peakMegabytes,
+  }
+  const ended = new Promise((resolve) => child.once("exit", resolve))
+  child.kill("SIGTERM")
+  yield* Effect.promise(() => ended)
+  const wrong = difference(yield* outputs(run), wanted)
+  if (wrong !== undefined) throw new Error(`${name}: ${wrong}`)
+  return figures
+})
+
+const print = (all: ReadonlyArray<Figures>) => {
+  const best = (name: Name) => all.filter((one) => one.name === name).toSorted((a, b) => b.perSecond - a.perSecond)[0]
+  const base = best("streams2") ?? all[0]!
+  const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 })
+  const ratio = (value: number, to: number) => `${(value / to).toFixed(2)}x`
+  console.log(`\n${whole.format(records)} clicks; ratios are to ${contenders[base.name].title}; outputs are equal\n`)
+  console.log("| contender | records/s | | CPU s per million | | peak MB | |")
+  console.log("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+  for (const name of Object.keys(contenders) as ReadonlyArray<Name>) {
+    const figures = best(name)
+    if (figures === undefined) continue
+    const { perSecond, cpuPerMillion, peakMegabytes } = figures
+    const cells = [
+      ...[whole.format(perSecond), ratio(perSecond, base.perSecond)],
+      ...[cpuPerMillion.toFixed(1), ratio(cpuPerMillion, base.cpuPerMillion)],
+      ...[whole.format(peakMegabytes), ratio(peakMegabytes, base.peakMegabytes)],
+    ]
+    console.log(`| ${contenders[name].title} | ${cells.join(" | ")} |`)
+  }
+}
+
+const program = Effect.gen(function* () {
+  yield* createTopics("raw")
+  yield* produce
+  const wanted = expected(byPartition)
+  console.log(
+    `${wanted.enriched.size} valid clicks in ${wanted.counts.size} minutes of users, ${wanted.refused} refused`,
+  )
+  byPartition.forEach((records) => records.length = 0)
+  const all: Array<Figures> = []
+  for (let round = 1; round <= Number(values.runs); round++) {
+    for (const name of values.only.split(",") as ReadonlyArray<Name>) {
+      const figures = yield* measure(name, `${name}-${round}`, wanted)
+      console.log(`${name}: ${Math.round(figures.perSecond)} records/s`)
+      all.push(figures)
+    }
+  }
+  print(all)
+})
+
+buildStreams()
+kafka("start")
+try {
+  const layer = Producer.layer({ linger: "20 millis" }).pipe(
+    Layer.provideMerge(KafkaClient.layer({ brokers: [`127.0.0.1:${port}`] })),
+  )
+  await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(layer)))
+} finally {
+  kafka("stop")
+  rmSync(directory, { recursive: true, force: true })
+}
+process.exit(0)
