@@ -13,6 +13,7 @@ import { KafkaClient, Producer } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import { forKey } from "../../src/kafka/Partitioner.ts"
 import { readable } from "../../src/kafka/ReadCommitted.ts"
+import { patiently } from "../../src/kafka/Retry.ts"
 import { expected, input, type Outputs, partitions } from "./job.ts"
 
 const { values } = parseArgs({
@@ -111,36 +112,34 @@ const createTopics = (...topics: ReadonlyArray<string>) =>
     yield* Effect.sleep("1 second")
   })
 
-/** All committed records of a topic. */
-const contents = Effect.fnUntraced(function* (topic: string) {
+/** Shows every committed record of a topic, and answers how many there are. */
+const visit = Effect.fnUntraced(function* (topic: string, see: (key: string, value: string) => void) {
   const cluster = yield* Cluster
-  const found: Array<readonly [key: string, value: string]> = []
+  let seen = 0
   for (let partition = 0; partition < partitions; partition++) {
     const [end] = yield* cluster.listOffsets([{ topic, partition }], "latest", "read_committed")
     for (let offset = 0; offset < end!.offset;) {
-      const request = { topic, partition, offset, maxBytes: 8_000_000 }
-      const [fetched] = yield* cluster.fetch({ node: 1, maxWait: 500, maxBytes: 8_000_000, partitions: [request] })
+      const request = { topic, partition, offset, maxBytes: 4_000_000 }
+      const [fetched] = yield* cluster.fetch({ node: 1, maxWait: 500, maxBytes: 4_000_000, partitions: [request] })
       const { keys, bytes, next } = readable(fetched!, offset)
-      for (let i = 0; i < keys.length; i++) found.push([String(keys[i]), String(bytes[i])])
+      for (let i = 0; i < keys.length; i++) see(String(keys[i]), String(bytes[i]))
+      seen += keys.length
       offset = next
     }
   }
-  return found
+  return seen
 })
 
 const outputs = Effect.fnUntraced(function* (run: string) {
-  const clicks = yield* contents(`${run}-enriched`)
-  const enriched = new Map(clicks.map(([, value]) => {
+  const enriched = new Map<string, string>()
+  const clicks = yield* visit(`${run}-enriched`, (_, value) => {
     const { eventId, session } = JSON.parse(value) as { eventId: string; session: string }
-    return [eventId, session] as const
-  }))
-  const repeated = clicks.length - enriched.size
+    enriched.set(eventId, session)
+  })
   const counts = new Map<string, number>()
-  for (const [key, value] of yield* contents(`${run}-counts`)) {
-    counts.set(key, (JSON.parse(value) as { clicks: number }).clicks)
-  }
-  const refused = (yield* contents(`${run}-dlt`)).length
-  return { enriched, counts, refused, repeated }
+  yield* visit(`${run}-counts`, (key, value) => counts.set(key, (JSON.parse(value) as { clicks: number }).clicks))
+  const refused = yield* visit(`${run}-dlt`, () => {})
+  return { enriched, counts, refused, repeated: clicks - enriched.size }
 })
 
 const difference = (found: Outputs & { readonly repeated: number }, wanted: Outputs): string | undefined => {
@@ -166,8 +165,11 @@ const usage = (pid: number) => {
 /** What groups of a run have read of a topic, all partitions together. */
 const readOf = Effect.fnUntraced(function* (run: string, topic: string) {
   const cluster = yield* Cluster
-  const groups = (yield* cluster.listGroups()).filter((group) => group.startsWith(run))
-  const offsets = yield* Effect.forEach(groups, (group) => cluster.offsetFetch(group, undefined, false))
+  const groups = (yield* patiently(cluster.listGroups(), 30_000)).filter((group) => group.startsWith(run))
+  const offsets = yield* Effect.forEach(
+    groups,
+    (group) => patiently(cluster.offsetFetch(group, undefined, false), 30_000),
+  )
   return offsets.flat().filter((one) => one.topic === topic).reduce((sum, { offset }) => sum + Math.max(0, offset), 0)
 })
 

@@ -96,16 +96,32 @@ const transactionOn =
 /** SQLSTATE classes and codes that pass by themselves: connection, resources, shutdown, serialisation and lock trouble. */
 const passing = /^(08|53|57|58|40|55P03|25P0[234])/
 
+/** Classes whose messages can repeat what was to be written: data exceptions and violated constraints. */
+const telling = /^2[123]/
+
+/** Neither the message nor the cause repeats rows: they go into logs. */
 const failure = (cause: unknown): PipelineError => {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown"
-  const fromServer = cause instanceof postgres.PostgresError
+  if (!(cause instanceof postgres.PostgresError)) {
+    return new PipelineError({
+      reason: "Sink",
+      retriable: true,
+      message: `Postgres cannot be reached or closed the connection (${code})`,
+      cause,
+    })
+  }
+  const { message, table_name: table, column_name: column, constraint_name: constraint } = cause
+  const where = [["table", table], ["column", column], ["constraint", constraint]].flatMap(([what, name]) =>
+    name ? [`${what} ${name}`] : []
+  )
   return new PipelineError({
     reason: "Sink",
-    retriable: !fromServer || passing.test(code),
-    message: fromServer
-      ? `Postgres refused a statement: ${cause.message} (SQLSTATE ${code})`
-      : `Postgres cannot be reached or closed the connection (${code})`,
-    cause,
+    retriable: passing.test(code),
+    message: [
+      `Postgres refused a statement (SQLSTATE ${code})`,
+      ...telling.test(code) ? [] : [message],
+      ...where.length === 0 ? [] : [where.join(", ")],
+    ].join(": "),
   })
 }
 
@@ -145,7 +161,10 @@ const open = Effect.fnUntraced(function* <A>(
   const outbox = yield* openOutbox(plan)
   let commits = 0
 
-  yield* query((sql) => sql.unsafe(tables))
+  // Tables that are created at the same time get in each other's way, "if not exists" or not.
+  yield* transaction((query) =>
+    Effect.andThen(query((sql) => sql`select pg_advisory_xact_lock(7203406)`), query((sql) => sql.unsafe(tables)))
+  )
 
   const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
     group: plan.group,

@@ -1,0 +1,352 @@
+/**
+ * Rows and positions in one transaction: on a real server and on the embedded one, with programs that die at every step,
+ * freeze, lose their connection or are refused.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Schema, Scope } from "effect"
+import type postgres from "postgres"
+import {
+  Admin,
+  DeadLetter,
+  Decode,
+  EmbeddedPostgres,
+  Failures,
+  Faults,
+  Ingest,
+  KafkaMemory,
+  Pipeline,
+  Postgres,
+  Producer,
+  Runner,
+  Task,
+  Topic,
+} from "../../src/index.ts"
+import { Cluster } from "../../src/kafka/Cluster.ts"
+import * as Database from "../support/Database.ts"
+
+const Reading = Schema.Struct({ id: Schema.Int })
+const Readings = Topic.make({ name: "readings", description: "", owner: "", schema: Reading, partitions: 3 })
+const Dlt = Topic.bytes({ name: "dlt", description: "", owner: "", partitions: 1 })
+
+/** Nothing in the table keeps repeats out: what is there twice was written twice. */
+const pipeline = Pipeline.make(
+  "store",
+  Ingest.topic(Readings).pipe(Decode.schema, Failures.routeAll(DeadLetter.to(Dlt))),
+  Postgres.exactlyOnce({
+    write: (rows: ReadonlyArray<typeof Reading.Type>, query) =>
+      Effect.asVoid(query((sql) => sql`insert into readings ${sql(rows, "id")}`)),
+  }),
+)
+
+const options: Partial<Runner.Options> = {
+  commitInterval: "20 millis",
+  sessionTimeout: "400 millis",
+  heartbeatInterval: "50 millis",
+  rebalanceTimeout: "2 seconds",
+  shutdownTimeout: "3 seconds",
+}
+
+const kafka = KafkaMemory.layer({ minSessionTimeout: "100 millis" })
+
+/** Values on three partitions in turn; -1 is not a reading. */
+const send = (from: number, to: number) =>
+  Producer.Producer.use(({ send }) =>
+    send(Array.from({ length: to - from }, (_, i) => ({
+      topic: "readings",
+      partition: (from + i) % 3,
+      key: null,
+      value: Buffer.from((from + i) % 25 === 7 ? `not ${from + i}` : JSON.stringify({ id: from + i })),
+    })))
+  ).pipe(Effect.provide(Producer.layer()))
+
+const good = (count: number) => Array.from({ length: count }, (_, i) => i).filter((i) => i % 25 !== 7)
+
+const until = <E, R>(what: string, done: Effect.Effect<boolean, E, R>, seconds = 20) =>
+  Effect.gen(function* () {
+    for (let left = seconds * 50; left > 0; left--) {
+      if (yield* done) return
+      yield* Effect.sleep("20 millis")
+    }
+    return yield* Effect.die(new Error(`not within ${seconds} s: ${what}`))
+  })
+
+/** What one step of a program's work with the database meets. */
+type Meet = (step: number, where: "before" | "after") => Effect.Effect<void>
+
+/** The database as one program sees it: every query, and the commit, is a step. */
+const stepping = (base: Context.Service.Shape<typeof Postgres.Postgres>, meet: Meet) => {
+  let step = 0
+  const around = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.suspend(() => {
+      const at = ++step
+      return Effect.tap(Effect.andThen(meet(at, "before"), effect), () => meet(at, "after"))
+    })
+  const service = Postgres.Postgres.of({
+    sql: base.sql,
+    query: (run) => around(base.query(run)),
+    transaction: (run) => around(base.transaction((query) => run((one) => around(query(one))))),
+  })
+  return { service, steps: () => step }
+}
+
+interface Program {
+  readonly fiber: Fiber.Fiber<void, unknown>
+  readonly steps: () => number
+  /** As when the process is killed: its connections break, and nothing of it reaches anybody. */
+  readonly kill: Effect.Effect<void>
+}
+
+/** Starts a program with connections of its own. */
+const start = (url: string, connections: number, meet: Meet = () => Effect.void) =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const base = yield* Layer.buildWithScope(
+      Layer.fresh(Postgres.layer({ url: Redacted.make(url), connections, lockTimeout: "300 millis" })),
+      scope,
+    )
+    const faults = yield* Layer.buildWithScope(Layer.fresh(Faults.layer), scope)
+    const { sql } = Context.get(base, Postgres.Postgres)
+    const { service, steps } = stepping(Context.get(base, Postgres.Postgres), meet)
+    const fiber = yield* Effect.forkDetach(
+      Runner.run(pipeline, options).pipe(
+        Effect.provideService(Postgres.Postgres, service),
+        Effect.provideContext(faults),
+      ),
+    )
+    const kill = Context.get(faults, Faults.Faults).use(Faults.every(() => true, Faults.hang)).pipe(
+      Effect.andThen(Effect.promise(() => sql.end({ timeout: 0 }))),
+    )
+    yield* Effect.addFinalizer(() => Effect.andThen(kill, Effect.ignore(Fiber.interrupt(fiber))))
+    return { fiber, steps, kill } satisfies Program
+  })
+
+interface Setting {
+  readonly url: string
+  readonly connections: number
+  readonly ids: Effect.Effect<ReadonlyArray<number>>
+  readonly sql: postgres.Sql
+}
+
+const prepare = (url: string, connections: number) =>
+  Effect.gen(function* () {
+    const sql = yield* Database.connect(url)
+    yield* Effect.promise(() => sql`create table readings (id int not null)`)
+    yield* Admin.createTopics([Readings, Dlt])
+    const ids = Effect.promise(async () =>
+      (await sql`select id from readings order by id`).map((row) => row["id"] as number)
+    )
+    return { url, connections, ids, sql } satisfies Setting
+  })
+
+const deadLetters = KafkaMemory.Control.use(({ records }) => records("dlt"))
+
+const refusals = (count: number) => Array.from({ length: count }, (_, i) => i).filter((i) => i % 25 === 7)
+
+const allStored = ({ ids }: Setting, count: number) =>
+  until("all stored", Effect.map(ids, ({ length }) => length >= good(count).length))
+
+const check = (setting: Setting, count: number) =>
+  Effect.gen(function* () {
+    yield* allStored(setting, count)
+    assert.deepStrictEqual(yield* setting.ids, good(count))
+    yield* until(
+      "all dead letters",
+      Effect.map(deadLetters, (records) =>
+        new Set(records.map(({ value }) => String(Buffer.from(value!)))).size >= refusals(count).length),
+    )
+  })
+
+Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
+  const withServer = <E, R>(body: (setting: Setting) => Effect.Effect<void, E, R>) =>
+    Effect.flatMap(Effect.flatMap(Database.fresh, (url) => prepare(url, 3)), body).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.fresh(kafka)),
+    )
+
+  it.live("writes every row once, and publishes what was refused, in order, with its origin", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* send(0, 100)
+        yield* start(setting.url, setting.connections)
+        yield* send(100, 200)
+        yield* check(setting, 200)
+        const letters = yield* deadLetters
+        assert.deepStrictEqual(
+          letters.map(({ value }) => String(Buffer.from(value!))).toSorted(),
+          refusals(200).map((i) => `not ${i}`).toSorted(),
+        )
+        for (const { headers } of letters) {
+          const named = new Map(headers.map(([name, value]) => [name, String(Buffer.from(value))]))
+          assert.match(named.get("millrace-outbox-id")!, /^readings-[012]-\d+$/)
+        }
+      })
+    ))
+
+  it.live("has the same rows when a program dies at any step of its work", () =>
+    Effect.gen(function* () {
+      const steps = yield* Effect.gen(function* () {
+        let found = 0
+        yield* withServer((setting) =>
+          Effect.gen(function* () {
+            yield* send(0, 60)
+            const { steps } = yield* start(setting.url, setting.connections)
+            yield* check(setting, 60)
+            found = steps()
+          })
+        )
+        return found
+      })
+      assert.isAtLeast(steps, 10)
+      const cases = Array.from({ length: steps }, (_, i) =>
+        (["before", "after"] as const).map((when) => [i + 1, when] as const)).flat()
+      yield* Effect.forEach(cases, ([step, when]) =>
+        withServer((setting) =>
+          Effect.gen(function* () {
+            yield* send(0, 60)
+            const reached = yield* Deferred.make<void>()
+            const first = yield* start(setting.url, setting.connections, (at, where) =>
+              at === step && where === when
+                ? Effect.andThen(Deferred.succeed(reached, undefined), Effect.never)
+                : Effect.void)
+            yield* Effect.raceFirst(Deferred.await(reached), allStored(setting, 60))
+            yield* first.kill
+            yield* start(setting.url, setting.connections)
+            yield* check(setting, 60)
+          })
+        ).pipe(Effect.mapError((error) =>
+          new Error(`${when} step ${step}`, { cause: error })
+        )), { concurrency: 6 })
+    }), 120_000)
+
+  it.live("is not held up for long by a writer that freezes in a transaction, and undoes what it wrote", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* send(0, 60)
+        const frozen = yield* Deferred.make<void>()
+        const thaw = yield* Deferred.make<void>()
+        let inTransaction = 0
+        yield* start(setting.url, setting.connections, (_, where) =>
+          where === "after" && ++inTransaction === 12
+            ? Effect.andThen(Deferred.succeed(frozen, undefined), Deferred.await(thaw))
+            : Effect.void)
+        yield* Effect.raceFirst(Deferred.await(frozen), allStored(setting, 60))
+        yield* start(setting.url, setting.connections)
+        yield* check(setting, 60)
+        yield* Deferred.succeed(thaw, undefined)
+        yield* send(60, 120)
+        yield* check(setting, 120)
+      })
+    ))
+
+  it.live("shuts out a program that has lost its partitions without knowing", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* send(0, 30)
+        yield* start(setting.url, setting.connections)
+        yield* check(setting, 30)
+        // As if another process had claimed everything.
+        yield* Effect.promise(() => setting.sql`update millrace_positions set epoch = epoch + 1`)
+        yield* send(30, 60)
+        yield* Effect.sleep("500 millis")
+        assert.deepStrictEqual(yield* setting.ids, good(30))
+        yield* start(setting.url, setting.connections)
+        yield* check(setting, 60)
+      })
+    ))
+
+  it.live("believes the database, not the group, about positions", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* send(0, 60)
+        const first = yield* start(setting.url, setting.connections)
+        yield* check(setting, 60)
+        yield* Fiber.interrupt(first.fiber)
+        const cluster = yield* Cluster
+        const back = [0, 1, 2].map((partition) => ({ topic: "readings", partition, offset: 0, metadata: "" }))
+        yield* cluster.offsetCommit({ group: "store", generation: -1, memberId: "" }, back)
+        yield* start(setting.url, setting.connections)
+        yield* send(60, 90)
+        yield* check(setting, 90)
+      })
+    ))
+
+  it.live("goes on by itself when all its connections break", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* start(setting.url, setting.connections)
+        for (let from = 0; from < 200; from += 20) {
+          yield* send(from, from + 20)
+          yield* Effect.promise(() =>
+            setting.sql`select pg_terminate_backend(pid) from pg_stat_activity
+              where application_name = 'millrace' and datname = current_database()`
+          )
+        }
+        yield* check(setting, 200)
+      })
+    ))
+
+  it.live("stops only the task whose row the database refuses, and says why without the row", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* Effect.promise(() => setting.sql`alter table readings add constraint small check (id < 1000)`)
+        yield* send(0, 60)
+        const { fiber } = yield* start(setting.url, setting.connections)
+        yield* check(setting, 60)
+        yield* Producer.Producer.use(({ send }) =>
+          send([{ topic: "readings", partition: 0, key: null, value: Buffer.from('{"id":123456789}') }])
+        ).pipe(Effect.provide(Producer.layer()))
+        yield* Effect.sleep("300 millis")
+        yield* send(61, 63)
+        yield* until("the other partitions", Effect.map(setting.ids, (ids) => ids.includes(61) && ids.includes(62)))
+        const stopped = yield* Effect.exit(Fiber.interrupt(fiber)).pipe(Effect.andThen(Fiber.await(fiber)))
+        const message = Exit.isFailure(stopped) ? Cause.pretty(stopped.cause) : ""
+        assert.include(message, "constraint small")
+        assert.include(message, "23514")
+        assert.notInclude(message, "123456789")
+      })
+    ))
+
+  it.live("says what is wrong with an address", () =>
+    Effect.gen(function* () {
+      const good = yield* Database.fresh
+      const refused = (url: string) =>
+        Effect.scoped(Layer.build(Postgres.layer({ url: Redacted.make(url), connections: 1, lockTimeout: "1 second" })))
+          .pipe(
+            Effect.flip,
+          )
+      const unknown = yield* refused(good.replace(/\/[^/]+$/, "/nowhere"))
+      assert.instanceOf(unknown, Task.PipelineError)
+      assert.include(unknown.message, "nowhere")
+      assert.include(unknown.message, "3D000")
+      const nobody = yield* refused(good.replace("millrace@", "nobody:secret@"))
+      assert.include(nobody.message, "nobody")
+      assert.notInclude(nobody.message, "secret")
+    }).pipe(Effect.scoped))
+})
+
+describe("Postgres.exactlyOnce on the embedded database", () => {
+  it.live("writes every row once, also after a restart", () =>
+    Effect.gen(function* () {
+      const url = Redacted.value(yield* EmbeddedPostgres.make)
+      // It takes one connection at a time: the program's.
+      yield* Admin.createTopics([Readings, Dlt])
+      const database = Postgres.layer({ url: Redacted.make(url), connections: 1, lockTimeout: "1 second" })
+      yield* Effect.gen(function* () {
+        const { query } = yield* Postgres.Postgres
+        yield* query((sql) => sql`create table readings (id int not null)`)
+        const ids = Effect.map(query((sql) => sql`select id from readings order by id`), (rows) =>
+          rows.map((row) => row["id"] as number))
+        for (const count of [60, 120]) {
+          yield* send(count - 60, count)
+          const running = yield* Effect.forkChild(Runner.run(pipeline, options))
+          yield* until(
+            "all stored",
+            Effect.map(ids, ({ length }) =>
+              length >= good(count).length),
+          )
+          yield* Fiber.interrupt(running)
+          assert.deepStrictEqual(yield* ids, good(count))
+        }
+      }).pipe(Effect.provide(database))
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(kafka))), 60_000)
+})
