@@ -108,7 +108,9 @@ const produce = Effect.gen(function* () {
 const createTopics = (...topics: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const cluster = yield* Cluster
-    yield* cluster.createTopics(topics.map((topic) => ({ topic, partitions, replicationFactor: 1, config: {} })))
+    // Kafka Streams stamps records with event time, by which brokers would delete them.
+    const config = { "retention.ms": "-1" }
+    yield* cluster.createTopics(topics.map((topic) => ({ topic, partitions, replicationFactor: 1, config })))
     yield* Effect.sleep("1 second")
   })
 
@@ -121,6 +123,7 @@ const visit = Effect.fnUntraced(function* (topic: string, see: (key: string, val
     for (let offset = 0; offset < end!.offset;) {
       const request = { topic, partition, offset, maxBytes: 4_000_000 }
       const [fetched] = yield* cluster.fetch({ node: 1, maxWait: 500, maxBytes: 4_000_000, partitions: [request] })
+      if (fetched!.error !== null) throw new Error(`${topic} cannot be read: ${fetched!.error}`)
       const { keys, bytes, next } = readable(fetched!, offset)
       for (let i = 0; i < keys.length; i++) see(String(keys[i]), String(bytes[i]))
       seen += keys.length
