@@ -24,8 +24,8 @@ export interface Options {
 
 export const defaults: Options = {
   reset: "earliest",
-  maxBytesPerPartition: 4 * 1024 * 1024,
-  maxBytes: 48 * 1024 * 1024,
+  maxBytesPerPartition: 2 * 1024 * 1024,
+  maxBytes: 16 * 1024 * 1024,
   fetchBytes: 512 * 1024,
   maxWait: 250,
 }

@@ -1,6 +1,5 @@
 /** Rows and positions in one Postgres transaction. */
-import { Config, Context, Duration, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
-import postgres from "postgres"
+import { Config, Context, Duration, Effect, Layer, type Scope } from "effect"
 import type { Outgoing } from "../Batch.ts"
 import { Cluster, type GroupIdentity } from "../kafka/Cluster.ts"
 import { asPipelineError, moved } from "../kafka/Errors.ts"
@@ -10,60 +9,14 @@ import { patiently } from "../kafka/Retry.ts"
 import * as Writer from "../kafka/Writer.ts"
 import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
+import { make, type Options, patience, type Pool, type Query, type Sql } from "./PostgresPool.ts"
 
-/** A query in the transaction at hand, or on the pool. */
-export type Sql = postgres.ISql
-
-export interface Options {
-  readonly url: Redacted.Redacted<string>
-  readonly connections: number
-  /**
-   * How long a transaction may stand idle, and how long a lock is waited for: both below the group's session timeout, so
-   * that a frozen writer cannot hold the rows of tasks that others have taken over.
-   */
-  readonly lockTimeout: Duration.Input
-}
+export type { Options, Query, Sql }
 
 /** A pool of connections to one database. */
-export class Postgres extends Context.Service<Postgres, {
-  readonly sql: postgres.Sql
-  /** Runs a query, with failures as `PipelineError` of reason `Sink`. */
-  readonly query: <A>(run: (sql: Sql) => PromiseLike<A>) => Effect.Effect<A, PipelineError>
-  /** Runs queries in one transaction: all of them or none. */
-  readonly transaction: <A, E>(
-    run: (query: Query) => Effect.Effect<A, E>,
-  ) => Effect.Effect<A, E | PipelineError>
-}>()("millrace/sinks/Postgres") {}
+export class Postgres extends Context.Service<Postgres, Pool>()("millrace/sinks/Postgres") {}
 
-export type Query = <A>(run: (sql: Sql) => PromiseLike<A>) => Effect.Effect<A, PipelineError>
-
-export const layer = (options: Options): Layer.Layer<Postgres, PipelineError> =>
-  Layer.effect(
-    Postgres,
-    Effect.gen(function* () {
-      const timeout = Duration.toMillis(options.lockTimeout)
-      const sql = yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          postgres(Redacted.value(options.url), {
-            max: options.connections,
-            onnotice: () => {},
-            connection: {
-              application_name: "millrace",
-              idle_in_transaction_session_timeout: timeout,
-              lock_timeout: timeout,
-            },
-          })
-        ),
-        (sql) => Effect.promise(() => sql.end({ timeout: 2 })),
-      )
-      const query = queryOn(sql)
-      yield* Effect.retry(query((sql) => sql`select 1`), {
-        schedule: Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: "15 seconds" })),
-        while: (error) => error.retriable,
-      })
-      return Postgres.of({ sql, query, transaction: transactionOn(sql) })
-    }),
-  )
+export const layer = (options: Options): Layer.Layer<Postgres, PipelineError> => Layer.effect(Postgres, make(options))
 
 /** `DATABASE_URL`, `DATABASE_CONNECTIONS` (4) and `DATABASE_LOCK_TIMEOUT` (5 seconds). */
 export const layerConfig = Layer.unwrap(Effect.map(
@@ -74,56 +27,6 @@ export const layerConfig = Layer.unwrap(Effect.map(
   }),
   layer,
 ))
-
-const queryOn = (sql: Sql): Query => (run) => Effect.tryPromise({ try: async () => await run(sql), catch: failure })
-
-/** On a connection of its own, so that an interrupted or failed transaction is rolled back and never mixed with another. */
-const transactionOn =
-  (pool: postgres.Sql) => <A, E>(run: (query: Query) => Effect.Effect<A, E>): Effect.Effect<A, E | PipelineError> =>
-    Effect.acquireUseRelease(
-      Effect.tryPromise({ try: () => pool.reserve(), catch: failure }),
-      (connection) => {
-        const query = queryOn(connection)
-        const rollback = Effect.ignore(query((sql) => sql`rollback`))
-        return query((sql) => sql`begin`).pipe(
-          Effect.andThen(Effect.onError(run(query), () => rollback)),
-          Effect.tap(query((sql) => sql`commit`)),
-        )
-      },
-      (connection) => Effect.sync(() => connection.release()),
-    )
-
-/** SQLSTATE classes and codes that pass by themselves: connection, resources, shutdown, serialisation and lock trouble. */
-const passing = /^(08|53|57|58|40|55P03|25P0[234])/
-
-/** Classes whose messages can repeat what was to be written: data exceptions and violated constraints. */
-const telling = /^2[123]/
-
-/** Neither the message nor the cause repeats rows: they go into logs. */
-const failure = (cause: unknown): PipelineError => {
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown"
-  if (!(cause instanceof postgres.PostgresError)) {
-    return new PipelineError({
-      reason: "Sink",
-      retriable: true,
-      message: `Postgres cannot be reached or closed the connection (${code})`,
-      cause,
-    })
-  }
-  const { message, table_name: table, column_name: column, constraint_name: constraint } = cause
-  const where = [["table", table], ["column", column], ["constraint", constraint]].flatMap(([what, name]) =>
-    name ? [`${what} ${name}`] : []
-  )
-  return new PipelineError({
-    reason: "Sink",
-    retriable: passing.test(code),
-    message: [
-      `Postgres refused a statement (SQLSTATE ${code})`,
-      ...telling.test(code) ? [] : [message],
-      ...where.length === 0 ? [] : [where.join(", ")],
-    ].join(": "),
-  })
-}
 
 export interface Sink<in A> {
   /**
@@ -162,8 +65,11 @@ const open = Effect.fnUntraced(function* <A>(
   let commits = 0
 
   // Tables that are created at the same time get in each other's way, "if not exists" or not.
-  yield* transaction((query) =>
-    Effect.andThen(query((sql) => sql`select pg_advisory_xact_lock(7203406)`), query((sql) => sql.unsafe(tables)))
+  yield* Effect.retry(
+    transaction((query) =>
+      Effect.andThen(query((sql) => sql`select pg_advisory_xact_lock(7203406)`), query((sql) => sql.unsafe(tables)))
+    ),
+    { schedule: patience, while: (error) => error.retriable },
   )
 
   const identity = ({ generation, memberId }: Membership): GroupIdentity => ({

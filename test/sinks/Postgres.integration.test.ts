@@ -43,7 +43,7 @@ const options: Partial<Runner.Options> = {
   sessionTimeout: "400 millis",
   heartbeatInterval: "50 millis",
   rebalanceTimeout: "2 seconds",
-  shutdownTimeout: "3 seconds",
+  shutdownTimeout: "300 millis",
 }
 
 const kafka = KafkaMemory.layer({ minSessionTimeout: "100 millis" })
@@ -82,7 +82,6 @@ const stepping = (base: Context.Service.Shape<typeof Postgres.Postgres>, meet: M
       return Effect.tap(Effect.andThen(meet(at, "before"), effect), () => meet(at, "after"))
     })
   const service = Postgres.Postgres.of({
-    sql: base.sql,
     query: (run) => around(base.query(run)),
     transaction: (run) => around(base.transaction((query) => run((one) => around(query(one))))),
   })
@@ -92,6 +91,8 @@ const stepping = (base: Context.Service.Shape<typeof Postgres.Postgres>, meet: M
 interface Program {
   readonly fiber: Fiber.Fiber<void, unknown>
   readonly steps: () => number
+  /** Nothing of it reaches Kafka any more. */
+  readonly silence: Effect.Effect<void>
   /** As when the process is killed: its connections break, and nothing of it reaches anybody. */
   readonly kill: Effect.Effect<void>
 }
@@ -105,7 +106,6 @@ const start = (url: string, connections: number, meet: Meet = () => Effect.void)
       scope,
     )
     const faults = yield* Layer.buildWithScope(Layer.fresh(Faults.layer), scope)
-    const { sql } = Context.get(base, Postgres.Postgres)
     const { service, steps } = stepping(Context.get(base, Postgres.Postgres), meet)
     const fiber = yield* Effect.forkDetach(
       Runner.run(pipeline, options).pipe(
@@ -113,11 +113,10 @@ const start = (url: string, connections: number, meet: Meet = () => Effect.void)
         Effect.provideContext(faults),
       ),
     )
-    const kill = Context.get(faults, Faults.Faults).use(Faults.every(() => true, Faults.hang)).pipe(
-      Effect.andThen(Effect.promise(() => sql.end({ timeout: 0 }))),
-    )
+    const silence = Context.get(faults, Faults.Faults).use(Faults.every(() => true, Faults.hang))
+    const kill = Effect.andThen(silence, Scope.close(scope, Exit.void))
     yield* Effect.addFinalizer(() => Effect.andThen(kill, Effect.ignore(Fiber.interrupt(fiber))))
-    return { fiber, steps, kill } satisfies Program
+    return { fiber, steps, silence, kill } satisfies Program
   })
 
 interface Setting {
@@ -225,11 +224,12 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
         const frozen = yield* Deferred.make<void>()
         const thaw = yield* Deferred.make<void>()
         let inTransaction = 0
-        yield* start(setting.url, setting.connections, (_, where) =>
+        const first = yield* start(setting.url, setting.connections, (_, where) =>
           where === "after" && ++inTransaction === 12
             ? Effect.andThen(Deferred.succeed(frozen, undefined), Deferred.await(thaw))
             : Effect.void)
         yield* Effect.raceFirst(Deferred.await(frozen), allStored(setting, 60))
+        yield* first.silence
         yield* start(setting.url, setting.connections)
         yield* check(setting, 60)
         yield* Deferred.succeed(thaw, undefined)

@@ -1,0 +1,137 @@
+/** Connections to Postgres, and what can be said of their failures. */
+import { Duration, Effect, Redacted, Schedule, type Scope, Semaphore } from "effect"
+import postgres from "postgres"
+import { PipelineError } from "../Task.ts"
+
+/** What runs statements: on a connection, or in the transaction at hand. */
+export type Sql = postgres.ISql
+
+export interface Options {
+  readonly url: Redacted.Redacted<string>
+  readonly connections: number
+  /**
+   * How long a transaction may stand idle, and how long a lock is waited for: both below the group's session timeout, so
+   * that a frozen writer cannot hold the rows of tasks that others have taken over.
+   */
+  readonly lockTimeout: Duration.Input
+}
+
+/** Runs a query, with failures as `PipelineError` of reason `Sink`. */
+export type Query = <A>(run: (sql: Sql) => PromiseLike<A>) => Effect.Effect<A, PipelineError>
+
+export interface Pool {
+  readonly query: Query
+  /** Runs queries in one transaction: all of them or none. */
+  readonly transaction: <A, E>(run: (query: Query) => Effect.Effect<A, E>) => Effect.Effect<A, E | PipelineError>
+}
+
+/** One connection, which comes back by itself after it broke. */
+interface Connection {
+  readonly sql: postgres.Sql
+  /** How often it broke. */
+  breaks: number
+}
+
+/** How long a database may be away when a program starts. */
+export const patience = Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: "15 seconds" }))
+
+/**
+ * A pool of single connections, each used by one caller at a time. The driver's own pool sends what follows a break of a
+ * connection over the next one, outside of the transaction, or over the closed socket: here a transaction ends with its
+ * connection.
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options,
+): Effect.fn.Return<Pool, PipelineError, Scope.Scope> {
+  const idle: Array<Connection> = []
+  for (let i = 0; i < options.connections; i++) idle.push(yield* connect(options))
+  const places = yield* Semaphore.make(options.connections)
+
+  const use = <A, E>(body: (connection: Connection) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Semaphore.withPermits(places, 1)(
+      Effect.acquireUseRelease(
+        Effect.sync(() => idle.pop()!),
+        body,
+        (connection) => Effect.sync(() => void idle.push(connection)),
+      ),
+    )
+
+  const query: Query = (run) => use(({ sql }) => queryOn(sql)(run))
+  yield* Effect.retry(query((sql) => sql`select 1`), { schedule: patience, while: (error) => error.retriable })
+  return { query, transaction: (run) => use((connection) => transactionOn(connection, run)) }
+})
+
+const connect = (options: Options): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const timeout = Duration.toMillis(options.lockTimeout)
+      const connection = { breaks: 0 }
+      const sql = postgres(Redacted.value(options.url), {
+        max: 1,
+        onnotice: () => {},
+        onclose: () => connection.breaks++,
+        connection: {
+          application_name: "millrace",
+          idle_in_transaction_session_timeout: timeout,
+          lock_timeout: timeout,
+        },
+      })
+      return Object.assign(connection, { sql })
+    }),
+    ({ sql }) => Effect.promise(() => sql.end({ timeout: 2 })),
+  )
+
+const queryOn = (sql: Sql): Query => (run) => Effect.tryPromise({ try: async () => await run(sql), catch: failure })
+
+/** An interrupted or failed transaction is rolled back; one whose connection broke has been, by the server. */
+const transactionOn = <A, E>(
+  connection: Connection,
+  run: (query: Query) => Effect.Effect<A, E>,
+): Effect.Effect<A, E | PipelineError> => {
+  const onConnection = queryOn(connection.sql)
+  return Effect.flatMap(onConnection((sql) => sql`begin`), () => {
+    const { breaks } = connection
+    const query: Query = (run) =>
+      Effect.suspend(() => connection.breaks === breaks ? onConnection(run) : Effect.fail(brokenWithin))
+    const rollback = Effect.ignore(query((sql) => sql`rollback`))
+    return Effect.onError(Effect.tap(run(query), query((sql) => sql`commit`)), () => rollback)
+  })
+}
+
+const brokenWithin = new PipelineError({
+  reason: "Sink",
+  retriable: true,
+  message: "the connection to Postgres broke within a transaction, which is undone",
+})
+
+/** SQLSTATE classes and codes that pass by themselves: connection, resources, shutdown, serialisation and lock trouble. */
+const passing = /^(08|53|57|58|40|55P03|25P0[234])/
+
+/** Classes whose messages can repeat what was to be written: data exceptions and violated constraints. */
+const telling = /^2[123]/
+
+/** Neither the message nor the cause repeats rows: they go into logs. */
+const failure = (cause: unknown): PipelineError => {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown"
+  if (!(cause instanceof postgres.PostgresError)) {
+    return new PipelineError({
+      reason: "Sink",
+      retriable: true,
+      message: `Postgres cannot be reached or closed the connection (${code})`,
+      cause,
+    })
+  }
+  const { message, table_name: table, column_name: column, constraint_name: constraint } = cause
+  const where = [["table", table], ["column", column], ["constraint", constraint]].flatMap(([what, name]) =>
+    name ? [`${what} ${name}`] : []
+  )
+  return new PipelineError({
+    reason: "Sink",
+    retriable: passing.test(code),
+    message: [
+      `Postgres refused a statement (SQLSTATE ${code})`,
+      ...telling.test(code) ? [] : [message],
+      ...where.length === 0 ? [] : [where.join(", ")],
+    ].join(": "),
+  })
+}
