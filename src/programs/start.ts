@@ -64,7 +64,7 @@ const contracts = (to: Topics, areInMemory: boolean) =>
       : topic
   )
 
-const embedded = { age: "1 day", clicks: 500_000 } as const
+const embedded = { age: "1 day", clicks: 300_000 } as const
 
 Environment.run("start", settings, (values) => {
   const { brokers, databaseUrl } = values

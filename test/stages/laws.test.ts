@@ -16,6 +16,7 @@ import {
   Topic,
   Window,
 } from "../../src/index.ts"
+import * as Sessions from "../../src/clickstream/Sessions.ts"
 import type { Logged, PipelineError, Task } from "../../src/Task.ts"
 import { type Rec, run, sources } from "../support/FlowRunner.ts"
 import { type Dice, forSeeds } from "../support/Seeds.ts"
@@ -144,6 +145,13 @@ const cases: ReadonlyArray<Case> = [
     name: "window finals",
     flow: decoded.pipe(
       Aggregate.count({ name: "counts", window: Window.tumbling({ size: "1 minute" }), emit: "final" }),
+    ),
+  },
+  {
+    name: "sessions",
+    flow: decoded.pipe(
+      Flow.map(({ id, at }) => ({ eventId: id, eventTime: at, path: `/${id}` })),
+      Sessions.by({ name: "sessions", gap: "30 seconds", grace: "30 seconds" }),
     ),
   },
   {
