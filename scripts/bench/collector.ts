@@ -45,21 +45,21 @@ const brokers = kafka("start")
 const processes = [
   start([join(root, "src/programs/collect.ts")], {
     KAFKA_BROKERS: brokers,
-    PORT: "21201",
+    PORT: "21301",
     HOST: "127.0.0.1",
     RATE_LIMIT: "0",
   }),
 ]
 try {
-  await answers(21_201)
-  processes.push(start([script("bare.ts"), brokers, "21202"]))
-  await answers(21_202)
+  await answers(21_301)
+  processes.push(start([script("bare.ts"), brokers, "21302"]))
+  await answers(21_302)
   const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 })
   console.log("| events per request | collector, events/s | bare server, events/s | ratio | refused |")
   console.log("| ---: | ---: | ---: | ---: | ---: |")
   for (const size of [1, 20]) {
-    for (const port of [21_201, 21_202]) load(port, 3, size)
-    const rounds = [0, 1].map(() => ({ ours: load(21_201, seconds, size), bare: load(21_202, seconds, size) }))
+    for (const port of [21_301, 21_302]) load(port, 3, size)
+    const rounds = [0, 1].map(() => ({ ours: load(21_301, seconds, size), bare: load(21_302, seconds, size) }))
     const best = (of: "ours" | "bare") => Math.max(...rounds.map((round) => round[of].perSecond))
     const refused = rounds.reduce((sum, { ours, bare }) => sum + ours.refused + bare.refused, 0)
     const ratio = (best("ours") / best("bare")).toFixed(2)

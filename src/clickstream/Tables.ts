@@ -146,4 +146,6 @@ export const prune = (
       yield* query((sql) => sql.unsafe(`delete from ${prefix}${table} where ${column} < $1`, [before]))
       yield* query((sql) => sql.unsafe(`vacuum ${prefix}${table}`))
     }
+    // An embedded database has nobody else to do it, and keeps its log until then.
+    yield* query((sql) => sql`checkpoint`)
   })
