@@ -2,8 +2,10 @@ import { assert, type Vitest } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import { Buffer } from "node:buffer"
 import { Cluster, type GroupIdentity, type JoinResult } from "../../../src/kafka/Cluster.ts"
+import { readable } from "../../../src/kafka/ReadCommitted.ts"
 import {
   eventually,
+  fetch,
   join,
   newMember,
   newTopic,
@@ -14,6 +16,7 @@ import {
   stateOf,
   text,
   unique,
+  write,
 } from "./Harness.ts"
 
 const identityOf = (group: string, { memberId, generation }: JoinResult): GroupIdentity => ({
@@ -172,6 +175,24 @@ export const groups = (it: Vitest.MethodsNonLive<Cluster>): void => {
         yield* refusal(join(unique("group"), "", { sessionTimeout: 5_999 })),
         "INVALID_SESSION_TIMEOUT",
       )
+    }))
+
+  it.effect("neither a reader that waits nor a member that waits holds up anything else", () =>
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const topic = yield* newTopic()
+      const member = yield* soleMember(unique("group"))
+      const reading = yield* Effect.forkChild(fetch({ topic, partition: 0 }, 0, { maxWait: 20_000 }))
+      const memberId = yield* newMember(member.group)
+      const joining = yield* Effect.forkChild(join(member.group, memberId))
+      yield* toldToRejoin(member)
+      yield* cluster.offsetFetch(member.group, [{ topic, partition: 0 }], true)
+      yield* write(topic, ["a"])
+      const answer = yield* Fiber.join(reading)
+      assert.deepStrictEqual(readable(answer, 0).bytes.map(text), ["a"])
+      assert.isUndefined(joining.pollUnsafe())
+      yield* join(member.group, member.memberId)
+      yield* Fiber.join(joining)
     }))
 
   it.effect("a member that leaves sets off a rebalance, the last one leaves the group empty", () =>
