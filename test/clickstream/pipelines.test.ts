@@ -1,0 +1,216 @@
+/** The clickstream's pipelines on Kafka in memory: what comes in as messages, and what stands in every topic afterwards. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { TestClock } from "effect/testing"
+import { Buffer } from "node:buffer"
+import { topics } from "../../schemas/index.ts"
+import type { EnrichedClick } from "../../schemas/EnrichedClicks.ts"
+import { count } from "../../src/clickstream/Count.ts"
+import { enrich } from "../../src/clickstream/Enrich.ts"
+import { Admin, Failures, KafkaMemory, Producer, Runner } from "../../src/index.ts"
+import { forKey } from "../../src/kafka/Partitioner.ts"
+import { options, stop, until } from "../support/Simulation.ts"
+
+const start = Date.parse("2026-05-17T10:00:00Z")
+const at = (minutes: number) => new Date(start + minutes * 60_000).toISOString()
+
+type Message = Readonly<Record<string, unknown>>
+
+const track = (messageId: string, minutes: number, rest: Message = {}): Message => ({
+  type: "track",
+  event: "Clicked",
+  messageId,
+  anonymousId: "a",
+  timestamp: at(minutes),
+  receivedAt: at(10_000),
+  source: "web",
+  ...rest,
+})
+
+interface Out {
+  readonly partition: number
+  readonly key: string | null
+  readonly value: string
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** Runs both pipelines over messages, and answers what stands in the topics when nothing more comes. */
+const through = (messages: ReadonlyArray<Message | string>, keyBy: "user" | "visitor" = "user") =>
+  Effect.gen(function* () {
+    const naming = { prefix: "", keyBy }
+    const to = topics(naming)
+    yield* TestClock.setTime(start)
+    yield* Admin.createTopics(Object.values(to))
+    const producer = yield* Producer.Producer
+    const sending = yield* Effect.forkChild(producer.send(messages.map((message) => {
+      const value = Buffer.from(typeof message === "string" ? message : JSON.stringify(message))
+      const { userId, anonymousId } = typeof message === "string" ? { userId: "x", anonymousId: "x" } : message
+      const key = keyBy === "user" ? userId ?? anonymousId : anonymousId ?? userId
+      return { topic: to.raw.name, key: Buffer.from(String(key)), value }
+    })))
+    yield* until("sent", Effect.sync(() => sending.pollUnsafe() !== undefined))
+    const pipelines = [
+      Runner.run(enrich(naming, { repeats: {}, sessions: {} }), options),
+      Runner.run(count(naming, { grace: "10 minutes" }), options),
+    ]
+    const running = yield* Effect.forEach(
+      pipelines,
+      (pipeline) =>
+        Effect.forkDetach(Effect.provideService(pipeline, Failures.Program, { name: "test", version: "1.2.3" })),
+    )
+    const lag = Effect.map(
+      Admin.lag(["clickstream-enrich", "clickstream-count"]),
+      (lags) => lags.length > 0 && lags.every(({ records }) => records === 0),
+    )
+    yield* TestClock.adjust("3 seconds")
+    yield* until("all read", lag)
+    yield* TestClock.adjust("6 seconds")
+    yield* until("all read, again", lag)
+    for (const fiber of running) yield* Effect.ignore(stop(fiber))
+    const { records } = yield* KafkaMemory.Control
+    const read = (topic: { readonly name: string }) =>
+      Effect.map(records(topic.name), (found) =>
+        found.map(({ partition, key, value, headers }): Out => ({
+          partition,
+          key: key === null ? null : String(Buffer.from(key)),
+          value: value === null ? "" : String(Buffer.from(value)),
+          headers: Object.fromEntries(headers.map(([name, bytes]) => [name, String(Buffer.from(bytes))])),
+        })))
+    return {
+      enriched: (yield* read(to.enriched)).map(({ value, ...rest }) => ({
+        ...rest,
+        click: JSON.parse(value) as EnrichedClick,
+      })),
+      sessions: yield* read(to.sessions),
+      identities: yield* read(to.identities),
+      counts: yield* read(to.counts),
+      dlt: yield* read(to.dlt),
+      late: yield* read(to.late),
+    }
+  }).pipe(Effect.provide(Producer.layer().pipe(Layer.provideMerge(KafkaMemory.layer()))))
+
+const last = (records: ReadonlyArray<Out>) => new Map(records.map(({ key, value }) => [key, JSON.parse(value)]))
+
+describe("enrich and count", () => {
+  it.effect("take every click once, in its session and its minute", () =>
+    Effect.gen(function* () {
+      const { enriched, sessions, counts, dlt, late } = yield* through([
+        track("1", 0),
+        track("2", 0.5),
+        track("1", 0),
+        track("3", 29),
+        track("4", 60),
+      ])
+      assert.deepStrictEqual(enriched.map(({ click }) => [click.eventId, click.session.number]), [
+        ["1", 1],
+        ["2", 2],
+        ["3", 3],
+        ["4", 1],
+      ])
+      assert.strictEqual(new Set(enriched.map(({ click }) => click.session.id)).size, 2)
+      assert.sameDeepMembers([...last(sessions).values()].map(({ clicks, user }) => [clicks, user]), [[3, "a"], [
+        1,
+        "a",
+      ]])
+      assert.sameDeepMembers(
+        [...last(counts).values()].map(({ minute, clicks, final }) => [minute, clicks, final]),
+        [[start, 2, true], [start + 29 * 60_000, 1, true], [start + 60 * 60_000, 1, false]],
+      )
+      assert.deepStrictEqual([dlt, late], [[], []])
+    }))
+
+  it.effect("send what cannot be a click to the dead letters, as it came, with reason and origin", () =>
+    Effect.gen(function* () {
+      const bad = [
+        "{",
+        track("2", 0, { anonymousId: null }),
+        track("3", 0, { context: { page: { url: "javascript:alert(1)" } } }),
+        track("4", 0, { timestamp: "1960-01-01T00:00:00Z" }),
+      ]
+      const { enriched, dlt } = yield* through([track("1", 0), ...bad, track("5", 0)])
+      assert.deepStrictEqual(enriched.map(({ click }) => click.eventId), ["1", "5"])
+      const wanted = bad.map((one) => typeof one === "string" ? one : JSON.stringify(one))
+      assert.sameMembers(dlt.map(({ value }) => value), wanted)
+      const reasons = dlt.map(({ headers }) => `${headers["millrace-reason"]} ${headers["millrace-field"]}`)
+      assert.sameMembers(reasons, [
+        "DecodeError ",
+        "DecodeError userId",
+        "InvalidClick context.page.url",
+        "DecodeError event time",
+      ])
+      for (const { headers } of dlt) {
+        assert.deepInclude(headers, {
+          "kafka_dlt-original-topic": "user.clicks.raw",
+          "millrace-program": "test",
+          "millrace-version": "1.2.3",
+        })
+      }
+    }))
+
+  it.effect("send clicks that are too old for a session or a minute to the late topic", () =>
+    Effect.gen(function* () {
+      const { enriched, counts, late } = yield* through([
+        track("1", 0),
+        track("2", 300),
+        track("too old for a session", 1),
+        track("too old for its minute", 280),
+      ])
+      assert.deepStrictEqual(enriched.map(({ click }) => click.eventId), ["1", "2", "too old for its minute"])
+      assert.deepStrictEqual(
+        late.map((
+          { headers, value },
+        ) => [
+          headers["kafka_dlt-original-topic"],
+          (JSON.parse(value) as Message)["messageId"] ?? (JSON.parse(value) as Message)["eventId"],
+        ])
+          .toSorted(),
+        [["user.clicks.enriched", "too old for its minute"], ["user.clicks.raw", "too old for a session"]],
+      )
+      for (const { headers } of late) assert.strictEqual(headers["millrace-reason"], "Late")
+      assert.deepStrictEqual([...last(counts).values()].map(({ clicks }) => clicks), [1, 1])
+    }))
+
+  it.effect("keep what is said of people apart from clicks, the last of each", () =>
+    Effect.gen(function* () {
+      const identify = (messageId: string, plan: string): Message => ({
+        ...track(messageId, 0, { userId: "u", traits: { plan } }),
+        type: "identify",
+      })
+      const { enriched, identities, counts } = yield* through([
+        identify("1", "free"),
+        identify("2", "gold"),
+        identify("1", "free"),
+      ])
+      assert.deepStrictEqual([enriched, counts], [[], []])
+      assert.deepStrictEqual([...last(identities)].map(([key, { traits }]) => [key, traits]), [["identify/u", {
+        plan: "gold",
+      }]])
+    }))
+
+  it.effect("keyed by visitor, do not cut a session at a login, and count per user", () =>
+    Effect.gen(function* () {
+      const { enriched, counts } = yield* through([
+        track("1", 0),
+        track("2", 1, { userId: "u" }),
+        track("3", 2, { userId: "u" }),
+      ], "visitor")
+      assert.strictEqual(new Set(enriched.map(({ click }) => click.session.id)).size, 1)
+      assert.deepStrictEqual(
+        Object.fromEntries(enriched.map(({ click, key, partition }) => [click.eventId, [key, partition]])),
+        Object.fromEntries(
+          [["1", "a"], ["2", "u"], ["3", "u"]].map(([id, user]) => [id, [user, forKey(Buffer.from(user!), 12)]]),
+        ),
+      )
+      assert.deepStrictEqual([...last(counts).values()].map(({ user, clicks }) => `${user} ${clicks}`).toSorted(), [
+        "a 1",
+        "u 1",
+        "u 1",
+      ])
+    }))
+
+  it.effect("keyed by user, begin a session at a login", () =>
+    Effect.gen(function* () {
+      const { enriched } = yield* through([track("1", 0), track("2", 1, { userId: "u" })])
+      assert.strictEqual(new Set(enriched.map(({ click }) => click.session.id)).size, 2)
+    }))
+})
