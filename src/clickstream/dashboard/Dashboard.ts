@@ -1,5 +1,6 @@
 /** The dashboard over HTTP: one page, its parts, and the stream of figures that it follows. */
 import { Buffer } from "node:buffer"
+import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { Effect, Layer, Stream } from "effect"
@@ -25,7 +26,8 @@ const files = [
   ["/uplot.css", "text/css; charset=utf-8", chart("uPlot.min.css")],
 ] as const
 
-const heartbeat = Buffer.from(": still here\n\n")
+/** An event of its own, so that a page can tell a connection with nothing to say from one that is gone. */
+const heartbeat = Buffer.from("event: beat\ndata: {}\n\n")
 
 /** The page at `/`, and its figures at `/figures` as server-sent events. */
 export const routes: Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigures> = HttpRouter.use((router) =>
@@ -33,8 +35,15 @@ export const routes: Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigur
     const { events } = yield* LiveFigures
     for (const [path, contentType, file] of files) {
       const body = readFileSync(file)
-      const headers = { ...security, "cache-control": "no-cache" }
-      yield* router.add("GET", path, Effect.succeed(HttpServerResponse.uint8Array(body, { contentType, headers })))
+      const etag = `"${createHash("sha256").update(body).digest("base64url").slice(0, 22)}"`
+      const headers = { ...security, "cache-control": "no-cache", etag }
+      const whole = HttpServerResponse.uint8Array(body, { contentType, headers })
+      const unchanged = HttpServerResponse.empty({ status: 304, headers })
+      yield* router.add(
+        "GET",
+        path,
+        (request) => Effect.succeed(request.headers["if-none-match"] === etag ? unchanged : whole),
+      )
     }
     const stream = Stream.merge(
       Stream.map(events, ({ name, data }) => Buffer.from(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)),

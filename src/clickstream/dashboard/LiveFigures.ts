@@ -1,20 +1,23 @@
 /** The figures as they change, read once for all who watch, and not at all while nobody does. */
-import { Clock, Context, Effect, Latch, Layer, PubSub, Stream } from "effect"
-import type { Kafka, Postgres, Task } from "../../index.ts"
+import { Cause, Clock, Context, Effect, Latch, Layer, PubSub, Stream } from "effect"
+import type { Kafka, Postgres } from "../../index.ts"
 import * as Figures from "./Figures.ts"
 
 /** What a viewer is told, by name as in server-sent events. */
 export type Event =
   | { readonly name: "current"; readonly data: Figures.Current }
   | { readonly name: "slow"; readonly data: Figures.Slow }
-  /** The tables cannot be read since then. */
-  | { readonly name: "trouble"; readonly data: { readonly since: number } }
+  /** Since when something cannot be read; null when all can again. */
+  | { readonly name: "trouble"; readonly data: { readonly since: number | null } }
 
 export class LiveFigures extends Context.Service<LiveFigures, {
   /** What is known now, and then every change. A viewer that reads too slowly misses the older ones. */
   readonly events: Stream.Stream<Event>
   readonly viewers: Effect.Effect<number>
 }>()("millrace/clickstream/dashboard/LiveFigures") {}
+
+/** After this long a reading counts as failed. */
+const patience = "10 seconds"
 
 /** The slow figures are read at every so many readings of the current ones. */
 const slowEvery = 5
@@ -30,35 +33,49 @@ export const layer = (
       const latest = new Map<Event["name"], Event>()
       let viewers = 0
       let round = 0
-      let troubledSince: number | undefined
+      const troubles = new Map<string, number>()
 
       const tell = (event: Event) => {
         latest.set(event.name, event)
         return PubSub.publish(changes, event)
       }
 
-      const read = Effect.gen(function* () {
-        yield* tell({ name: "current", data: yield* Figures.current(prefix) })
-        if (round++ % slowEvery === 0) yield* tell({ name: "slow", data: yield* Figures.slow(prefix) })
-        if (troubledSince !== undefined) yield* Effect.logInfo("the tables can be read again")
-        troubledSince = undefined
-        latest.delete("trouble")
-      })
+      /** A failure is told once, and taken back when the same reading succeeds again. */
+      const reading = <A, E, R>(name: string, read: Effect.Effect<A, E, R>) =>
+        Effect.matchCauseEffect(Effect.timeout(read, patience), {
+          onSuccess: () =>
+            Effect.suspend(() => {
+              if (!troubles.delete(name)) return Effect.void
+              return Effect.andThen(
+                Effect.logInfo(`the dashboard's ${name} figures can be read again`),
+                tell({ name: "trouble", data: { since: oldest(troubles) } }),
+              )
+            }),
+          onFailure: (cause) =>
+            Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : Effect.gen(function* () {
+              if (!troubles.has(name)) {
+                troubles.set(name, yield* Clock.currentTimeMillis)
+                yield* Effect.logWarning(
+                  `the dashboard's ${name} figures cannot be read; trying again every second`,
+                  cause,
+                )
+              }
+              yield* tell({ name: "trouble", data: { since: oldest(troubles) } })
+            }),
+        })
 
-      const troubled = Effect.fnUntraced(function* (error: Task.PipelineError) {
-        if (troubledSince === undefined) {
-          troubledSince = yield* Clock.currentTimeMillis
-          yield* Effect.logWarning("the dashboard's figures cannot be read; trying again every second", error)
-        }
-        yield* tell({ name: "trouble", data: { since: troubledSince } })
-      })
+      const current = reading(
+        "current",
+        Effect.flatMap(Figures.current(prefix), (data) => tell({ name: "current", data })),
+      )
+      const slow = reading("slow", Effect.flatMap(Figures.slow(prefix), (data) => tell({ name: "slow", data })))
 
-      yield* Effect.forkScoped(Effect.forever(
-        watched.await.pipe(
-          Effect.andThen(Effect.catch(read, troubled)),
-          Effect.andThen(Effect.sleep("1 second")),
-        ),
-      ))
+      yield* Effect.forkScoped(Effect.forever(Effect.gen(function* () {
+        yield* watched.await
+        yield* current
+        if (round++ % slowEvery === 0 || troubles.has("slow")) yield* slow
+        yield* Effect.sleep("1 second")
+      })))
 
       const enter = Effect.acquireRelease(
         Effect.sync(() => {
@@ -80,3 +97,6 @@ export const layer = (
       })
     }),
   )
+
+const oldest = (troubles: ReadonlyMap<string, number>): number | null =>
+  troubles.size === 0 ? null : Math.min(...troubles.values())

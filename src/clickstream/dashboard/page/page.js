@@ -13,9 +13,12 @@ const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeSty
 
 const minute = 60_000
 const staleAfter = 5_000
+/** The server says something every ten seconds at least: after more silence the connection is gone, error or not. */
+const silentAfter = 15_000
 
-/** When figures last came, by this machine's clock. */
+/** When figures last came, and when anything did, by this machine's clock. */
 let heard = 0
+let alive = 0
 /** Since when the server cannot read its tables. @type {number | undefined} */
 let trouble
 let connected = false
@@ -88,7 +91,6 @@ const draw = () => {
 /** @param {{ at: number, minutes: [number, number][], rate: number, activeSessions: number, newest: number | null }} figures */
 const showCurrent = ({ at, minutes, rate, activeSessions, newest }) => {
   heard = performance.now()
-  trouble = undefined
   const counts = new Map(minutes)
   const last = Math.floor(at / minute) * minute
   const times = Array.from({ length: 60 }, (_, i) => last - (59 - i) * minute)
@@ -109,7 +111,8 @@ const showCurrent = ({ at, minutes, rate, activeSessions, newest }) => {
     } ` +
       `in the last full minute, ${whole.format(Math.max(0, ...counts.values()))} at most`,
   )
-  rows("minutes", times.toReversed().map((time) => [clock.format(time), whole.format(counts.get(time) ?? 0)]), "")
+  minuteRows = times.toReversed().map((time) => [clock.format(time), whole.format(counts.get(time) ?? 0)])
+  showMinutes()
   empty = total === 0
   const notice = element("notice")
   notice.hidden = !empty
@@ -123,6 +126,15 @@ const showCurrent = ({ at, minutes, rate, activeSessions, newest }) => {
   }
   showState()
 }
+
+/** @type {string[][]} */
+let minuteRows = []
+const details = /** @type {HTMLDetailsElement} */ (document.querySelector("details"))
+const showMinutes = () => details.open && rows("minutes", minuteRows, "")
+details.addEventListener("toggle", showMinutes)
+
+/** What tables show, so that they are left alone while it is the same. @type {Map<string, string>} */
+const shown = new Map()
 
 /** @param {any} figures */
 const showSlow = ({ users, pages, deadLetters, late, lag }) => {
@@ -163,6 +175,9 @@ const bars = (id, counts, none) => {
 
 /** Fills a table's body; cells that are cut short tell all of it on hover. @param {string} id @param {string[][]} cells @param {string} none */
 const rows = (id, cells, none) => {
+  const content = JSON.stringify([cells, none])
+  if (shown.get(id) === content) return []
+  shown.set(id, content)
   const made = cells.map((texts) => {
     const row = document.createElement("tr")
     for (const text of texts) {
@@ -186,37 +201,59 @@ const rows = (id, cells, none) => {
 
 const showState = () => {
   const age = performance.now() - heard
+  const isOld = heard > 0 && age > staleAfter
   const state = element("state")
   const [name, text] = !connected
     ? ["gone", heard === 0 ? "The server does not answer" : "The server is gone. Trying again"]
     : trouble !== undefined
-    ? ["stale", `The database does not answer since ${clock.format(trouble)}. Figures are old`]
+    ? ["stale", `Not all can be read since ${clock.format(trouble)}`]
     : heard === 0
     ? ["waiting", "Connecting"]
-    : age > staleAfter
-    ? ["stale", `Stale: figures are ${whole.format(Math.round(age / 1000))} s old`]
+    : isOld
+    ? ["stale", "Stale"]
     : ["live", "Live"]
   if (state.dataset["state"] !== name) state.dataset["state"] = name
   write("state", text)
+  // Beside what is announced, for it changes every second.
+  write("age", isOld ? `figures are ${whole.format(Math.round(age / 1000))} s old` : "")
 }
 
-/** The browser tries again by itself after a break, but not after an answer that is no stream. */
+/** The browser tries again by itself after a break it sees, but not after a silence, nor after an answer that is no stream. */
 const follow = () => {
   const source = new EventSource("/figures")
+  const again = () => {
+    clearInterval(watch)
+    source.close()
+    setTimeout(follow, 2_000)
+  }
+  const watch = setInterval(() => {
+    if (!connected || performance.now() - alive < silentAfter) return
+    connected = false
+    showState()
+    again()
+  }, 1_000)
   source.onopen = () => {
     connected = true
+    trouble = undefined
+    alive = performance.now()
     showState()
   }
   source.onerror = () => {
     connected = false
     showState()
-    if (source.readyState !== EventSource.CLOSED) return
-    setTimeout(follow, 2_000)
+    if (source.readyState === EventSource.CLOSED) again()
   }
-  source.addEventListener("current", ({ data }) => showCurrent(JSON.parse(data)))
-  source.addEventListener("slow", ({ data }) => showSlow(JSON.parse(data)))
-  source.addEventListener("trouble", ({ data }) => {
-    trouble = JSON.parse(data).since
+  /** @param {string} name @param {(data: any) => void} show */
+  const on = (name, show) =>
+    source.addEventListener(name, ({ data }) => {
+      alive = performance.now()
+      show(JSON.parse(data))
+    })
+  on("beat", () => {})
+  on("current", showCurrent)
+  on("slow", showSlow)
+  on("trouble", ({ since }) => {
+    trouble = since ?? undefined
     showState()
   })
 }
