@@ -12,7 +12,10 @@ export const store = (naming: Naming) => {
   const names = pipelines(naming)
   const into = tables(tablePrefix(naming))
   const routes = { DecodeError: DeadLetter.to(dlt) }
-  const refused = Ingest.topic(dlt).pipe(Decode.schema, merge(Ingest.topic(late).pipe(Decode.schema)))
+  const refused = Ingest.topic(dlt).pipe(
+    Decode.schema,
+    merge(Ingest.topic(late).pipe(Decode.schema), { idle: "1 second" }),
+  )
   return [
     Pipeline.make(
       names.storeClicks,

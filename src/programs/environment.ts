@@ -162,7 +162,7 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
   program: (values: Settings.Values<S>) => Effect.Effect<void, E>,
 ): void => {
   const main = Effect.gen(function* () {
-    const all = yield* Settings.read({ ...settings, ...logging })
+    const all = yield* Settings.read({ ...logging, ...settings })
     const values = all as typeof all & Settings.Values<typeof logging>
     yield* Effect.provide(program(all as Settings.Values<S>), logger(values.logFormat)).pipe(
       Effect.provideService(References.MinimumLogLevel, values.logLevel),

@@ -35,6 +35,7 @@ const settings = {
   repeatIds: Settings.withFallback(Processing.enriching.repeatIds, "50000"),
   ...Processing.counting,
   ...Processing.running,
+  logLevel: Settings.withFallback(Environment.logging.logLevel, "Warn"),
 }
 
 type Failure = Task.PipelineError
