@@ -115,7 +115,7 @@ export const logging = {
 export const layerKafka = (values: Settings.Values<typeof kafka>): Layer.Layer<Kafka.Cluster, Kafka.KafkaError> => {
   const { saslMechanism: mechanism, saslUsername: username, saslPassword: password } = values
   const { tlsCa: ca, tlsCert: cert, tlsKey: key } = values
-  return ClusterClient.layer({
+  const layer = ClusterClient.layer({
     brokers: values.brokers,
     clientId: values.clientId,
     ...mechanism === undefined
@@ -127,14 +127,18 @@ export const layerKafka = (values: Settings.Values<typeof kafka>): Layer.Layer<K
       ...key === undefined ? {} : { key: Redacted.make(key) },
     },
   })
+  return Layer.unwrap(Effect.as(Effect.logInfo(`Kafka: ${values.brokers.join(", ")}`), layer))
 }
 
-export const layerDatabase = (values: Settings.Values<typeof database>) =>
-  Postgres.layer({
+export const layerDatabase = (values: Settings.Values<typeof database>) => {
+  const url = URL.parse(Redacted.value(values.databaseUrl))
+  const layer = Postgres.layer({
     url: values.databaseUrl,
     connections: values.databaseConnections,
     lockTimeout: values.databaseLockTimeout,
   })
+  return Layer.unwrap(Effect.as(Effect.logInfo(`Postgres: ${url?.host ?? ""}${url?.pathname ?? ""}`), layer))
+}
 
 /** The environment, and below it the file `.env`, if there is one. */
 const provider = (): ConfigProvider.ConfigProvider => {

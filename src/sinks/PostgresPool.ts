@@ -114,10 +114,13 @@ const telling = /^2[123]/
 const failure = (cause: unknown): PipelineError => {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown"
   if (!(cause instanceof postgres.PostgresError)) {
+    const { address, port } = Object.assign({ address: undefined, port: undefined }, cause)
+    const where = address === undefined ? "" : ` at ${address}${port === undefined ? "" : `:${port}`}`
     return new PipelineError({
       reason: "Sink",
       retriable: true,
-      message: `Postgres cannot be reached or closed the connection (${code})`,
+      message:
+        `Postgres${where} cannot be reached or closed the connection (${code}); check its address and that it runs`,
       cause,
     })
   }
