@@ -150,7 +150,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
     const entered = yield* Effect.raceFirst(enter, Effect.as(handlers.stop, "stop" as const))
     if (entered === "stop") return
     const { identity, assignment } = entered
-    yield* Effect.logInfo(
+    yield* Effect.logDebug(
       `group ${group}: ${memberId} is in generation ${identity.generation} with ${assignment.partitions.length} partitions`,
     )
     const work = yield* Effect.forkChild(handlers.assigned(assignment, identity))

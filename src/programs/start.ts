@@ -53,7 +53,7 @@ const pruning = (tables: string) =>
   Effect.forever(Effect.andThen(Effect.sleep("1 minute"), Tables.prune(embedded, tables)))
 
 /** What is only in memory stays small, so that it can run for weeks. */
-const topicBytes = 64 * 1024 * 1024
+const topicBytes = 16 * 1024 * 1024
 const contracts = (to: Topics, areInMemory: boolean) =>
   Object.values(to).map((topic): Topic.Any =>
     areInMemory
@@ -74,7 +74,9 @@ Environment.run("start", settings, (values) => {
   const run = Processing.runOptions(values)
   const isSampling = !process.argv.includes("--no-sample")
 
-  const kafka = brokers === undefined ? KafkaMemory.layer() : Environment.layerKafka({ ...values, brokers })
+  const kafka = brokers === undefined
+    ? KafkaMemory.layer({ retentionInterval: "1 minute" })
+    : Environment.layerKafka({ ...values, brokers })
   const database = databaseUrl === undefined
     ? EmbeddedPostgres.layer
     : Environment.layerDatabase({ ...values, databaseUrl })
