@@ -28,7 +28,7 @@ Broker.describeWithOwnBroker("SASL_SSL", () => {
           assert.strictEqual(wrong.code, "AUTHENTICATION", wrong.message)
           assert.notInclude(wrong.message, "not-the-password")
           assert.include(wrong.message, "127.0.0.1")
-        assert.include(wrong.message, "check the SASL mechanism, user name and password")
+          assert.include(wrong.message, "check the SASL mechanism, user name and password")
         }
         const untrusted = yield* Effect.flip(ask({ sasl: sasl("PLAIN"), tls: true }))
         assert.strictEqual(untrusted.code, "AUTHENTICATION", untrusted.message)
