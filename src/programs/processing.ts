@@ -8,7 +8,7 @@ export const enriching = {
     fallback: "24 hours",
   }),
   repeatIds: Settings.integer("REPEAT_IDS", {
-    doc: "The most event ids remembered per partition (about 150 bytes each); beyond it the window is shorter",
+    doc: "The most event ids remembered per partition (about 50 bytes each); beyond it the window is shorter",
     fallback: "1000000",
     least: 1,
     most: 100_000_000,

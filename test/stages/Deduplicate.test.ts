@@ -1,17 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Metric, Schema } from "effect"
-import { Decode, Deduplicate, Ingest, Topic } from "../../src/index.ts"
+import { Decode, Deduplicate, Ingest, merge, Topic } from "../../src/index.ts"
 import { run, sources } from "../support/FlowRunner.ts"
 
-const Ids = Topic.make({
-  name: "ids",
-  description: "Test input",
-  owner: "tests",
-  schema: Schema.String,
-  partitions: 1,
-})
+const topic = (name: string) =>
+  Topic.make({ name, description: "Test input", owner: "tests", schema: Schema.String, partitions: 1 })
+const Ids = topic("ids")
+const Others = topic("others")
 
 const hour = 3_600_000
+
+const seen = Deduplicate.by({ name: "seen", id: (id: string) => id })
+const record = (id: string) => ({ key: id, value: JSON.stringify(id), timestamp: hour })
 
 /** Which of the records, given as id and hour of arrival, go on. */
 const kept = (records: ReadonlyArray<readonly [id: string, at: number]>, options?: { readonly atMost?: number }) =>
@@ -46,5 +46,31 @@ describe("Deduplicate", () => {
       )
       const after = (yield* Metric.value(Metric.withAttributes(Deduplicate.forgotten, { store: "seen" }))).count
       assert.strictEqual(Number(after) - Number(before), 2)
+    }))
+
+  it.effect("takes records of two topics apart that have the same offset", () =>
+    Effect.gen(function* () {
+      const flow = Ingest.topic(Ids).pipe(Decode.schema, merge(Ingest.topic(Others).pipe(Decode.schema)), seen)
+      const { batches } = yield* run(
+        flow,
+        new Map([
+          [Ids as Topic.Any, sources(Ids, [record("a")], [])],
+          [Others as Topic.Any, sources(Others, [record("a")], [])],
+        ]),
+      )
+      assert.deepStrictEqual(batches.flatMap(({ values }) => values), ["a"])
+      assert.deepStrictEqual(batches.flatMap(({ dropped }) => dropped.map(({ reason }) => reason)), ["repeat"])
+    }))
+
+  it.effect("logs any number of ids in entries that a topic takes", () =>
+    Effect.gen(function* () {
+      const all = Array.from({ length: 30_000 }, (_, i) => record(`id-${i}`))
+      const flow = Ingest.topic(Ids).pipe(Decode.schema, seen)
+      const { batches } = yield* run(flow, new Map([[Ids as Topic.Any, sources(Ids, all, [])]]))
+      const entries = batches.flatMap(({ changes }) =>
+        changes.flatMap(({ entries, encode }) => Array.from(entries.values(), (value) => encode(value).length))
+      )
+      assert.isAbove(entries.length, 1)
+      assert.isBelow(Math.max(...entries), 150_000)
     }))
 })
