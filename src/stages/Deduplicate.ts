@@ -27,9 +27,8 @@ export const forgotten = Metric.counter("millrace_deduplicate_forgotten_total", 
  * Drops records whose id came before within the window, counted as `repeat`: the first one goes on. Ids are remembered
  * for at least the window and at most a twenty-fourth longer, per task: the same id must always have the same key.
  *
- * An id is remembered as 128 bits of its SHA-256, with the topic and offset it came with, and a record is never its own
- * repeat: under at-least-once, where state can be ahead of positions after a crash, a record that is read again is not
- * lost.
+ * An id is remembered as 128 bits of its SHA-256, with the topic and offset it came with. A record that is read again is
+ * not its own repeat: under at-least-once, where state can be ahead of positions after a crash, it is not lost.
  */
 export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Logged> =>
   perTask<A, A, never, never, never, PipelineError, Logged>(
@@ -86,11 +85,13 @@ class SeenIds<A> {
       this.#chunks.push({ key, topic, step: Number(step), ids, gone: 0 })
     }
     this.#chunks.sort((a, b) => a.step - b.step || a.ids.numbers[0]! - b.ids.numbers[0]!)
-    this.#chunks.forEach(({ ids }, number) => {
-      for (let place = 0; place < ids.length; place++) {
+    // The newest first: an id that was forgotten and came again is the newer one's.
+    for (let number = this.#chunks.length - 1; number >= 0; number--) {
+      const { ids } = this.#chunks[number]!
+      for (let place = ids.length - 1; place >= 0; place--) {
         if (!this.#index.find(ids.ids, place * words)) this.#index.add(number, place)
       }
-    })
+    }
     this.#forget()
     this.#forgotten = 0
   }
@@ -110,7 +111,8 @@ class SeenIds<A> {
       write(this.#idOf(batch, i), this.#fingerprint)
       if (this.#index.find(this.#fingerprint, 0)) {
         const seen = this.#chunks[this.#index.chunk - this.#first]!
-        if (seen.topic === topic && seen.ids.numbers[this.#index.place] === offset) goesOn[i] = 1
+        const known = this.#index.chunk < firstFresh
+        if (known && seen.topic === topic && seen.ids.numbers[this.#index.place] === offset) goesOn[i] = 1
         else dropped.push({ row: at, reason: "repeat" })
         continue
       }

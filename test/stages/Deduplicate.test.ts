@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Metric, Schema } from "effect"
-import { Decode, Deduplicate, Ingest, merge, Topic } from "../../src/index.ts"
-import { run, sources } from "../support/FlowRunner.ts"
+import { Decode, Deduplicate, Flow, Ingest, merge, Topic } from "../../src/index.ts"
+import type { Source } from "../../src/Batch.ts"
+import { run, sources, type Stores } from "../support/FlowRunner.ts"
+import { forSeeds } from "../support/Seeds.ts"
 
 const topic = (name: string) =>
   Topic.make({ name, description: "Test input", owner: "tests", schema: Schema.String, partitions: 1 })
@@ -61,6 +63,34 @@ describe("Deduplicate", () => {
       assert.deepStrictEqual(batches.flatMap(({ values }) => values), ["a"])
       assert.deepStrictEqual(batches.flatMap(({ dropped }) => dropped.map(({ reason }) => reason)), ["repeat"])
     }))
+
+  it.effect("drops an id that one record brings twice", () =>
+    Effect.gen(function* () {
+      const flow = Ingest.topic(Ids).pipe(Decode.schema, Flow.flatMap((id) => [id, id]), seen)
+      const { batches } = yield* run(flow, new Map([[Ids as Topic.Any, sources(Ids, [record("a")], [])]]))
+      assert.deepStrictEqual(batches.flatMap(({ values }) => values), ["a"])
+    }))
+
+  it.effect("remembers the same ids after it was restored", () =>
+    forSeeds(100, (dice) =>
+      Effect.gen(function* () {
+        const all = dice.list(2, 40, () => record(String(dice.int(0, 6))))
+        const cut = dice.int(1, all.length - 1)
+        const flow = Ingest.topic(Ids).pipe(
+          Decode.schema,
+          Deduplicate.by({ name: "seen", id: (id: string) => id, atMost: 3 }),
+        )
+        const inputs = sources(Ids, all, dice.list(0, 5, () => dice.int(1, 40)).concat(cut))
+        const part = (is: (source: Source) => boolean, stores?: Stores) =>
+          Effect.map(run(flow, new Map([[Ids as Topic.Any, inputs.filter(is)]]), stores), (ran) => ({
+            ...ran,
+            values: ran.batches.flatMap(({ values }) => values),
+          }))
+        const whole = yield* part(() => true)
+        const before = yield* part(({ next }) => next <= cut)
+        const after = yield* part(({ next }) => next > cut, before.stores)
+        assert.deepStrictEqual([...before.values, ...after.values], whole.values)
+      })))
 
   it.effect("logs any number of ids in entries that a topic takes", () =>
     Effect.gen(function* () {

@@ -43,13 +43,16 @@ export interface Run<A, F> {
   readonly inputs: ReadonlyArray<Source>
   readonly batches: ReadonlyArray<Batch<A, F>>
   /** What the stores held at the end, by store. */
-  readonly stores: ReadonlyMap<string, ReadonlyMap<string, unknown>>
+  readonly stores: Stores
 }
 
-/** Runs a flow over the records of each topic that it reads. */
+export type Stores = ReadonlyMap<string, ReadonlyMap<string, unknown>>
+
+/** Runs a flow over the records of each topic that it reads, with its stores as another run has left them. */
 export const run = <A, F, E>(
   flow: Flow<A, F, E, Task | Logged>,
   inputs: ReadonlyMap<AnyTopic, ReadonlyArray<Source>>,
+  restored?: Stores,
 ): Effect.Effect<Run<A, F>, E> =>
   Effect.suspend(() => {
     const stores = new Map<string, JournaledStore<unknown>>()
@@ -65,6 +68,7 @@ export const run = <A, F, E>(
       store: (spec) =>
         Effect.sync(() => {
           const store = new JournaledStore(spec)
+          for (const [key, value] of restored?.get(spec.name) ?? []) store.restore(key, store.encode(value))
           stores.set(spec.name, store as JournaledStore<unknown>)
           return store
         }),
