@@ -109,6 +109,7 @@ export interface Batch<out A, out F = never> {
 }
 
 const none: ReadonlyArray<never> = []
+const noTimes = new Float64Array(0)
 
 /** The batch that a fetch starts as: its values are the records' own. */
 export const fromSource = <A>(source: Source, values: ReadonlyArray<A>): Batch<A> => ({
@@ -181,6 +182,16 @@ export const keep = <A, F>(batch: Batch<A, F>, is: (i: number) => boolean): Batc
   }
   return values.length === batch.values.length ? batch : gather(batch, values, from.subarray(0, values.length))
 }
+
+/** A batch that is through its stages, without its records and values: what a commit to Kafka needs of it. */
+export const spent = <A>(batch: Batch<A>): Batch<A> => ({
+  ...batch,
+  source: { ...batch.source, keys: none, bytes: none, headers: none, timestamps: noTimes, offsets: noTimes },
+  values: none,
+  rows: undefined,
+  keys: undefined,
+  time: undefined,
+})
 
 /**
  * Two batches made from one batch, as one: values in row order, those of `a` first where rows are equal, and whatever

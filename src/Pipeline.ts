@@ -91,6 +91,8 @@ export interface Guarantee<in A, out R> {
   readonly name: string
   /** Whether logged positions must equal the group's (`same`) or may be ahead of them after a crash (`ahead`). */
   readonly state: "same" | "ahead"
+  /** Whether commits write the batches' own values, or only what they have outgoing: values then need not wait for it. */
+  readonly writes: "values" | "outgoing"
   open(plan: Plan): Effect.Effect<Committer<A>, PipelineError, R | Scope.Scope>
 }
 

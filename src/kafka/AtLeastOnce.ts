@@ -21,6 +21,7 @@ import * as Writer from "./Writer.ts"
 export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout">>): Guarantee<unknown, Cluster> => ({
   name: "atLeastOnce",
   state: "ahead",
+  writes: "outgoing",
   open: Effect.fnUntraced(function* (plan: Plan) {
     const cluster = yield* Cluster
     const settings = { ...defaults, ...options, transactionalId: null }

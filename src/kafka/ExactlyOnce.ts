@@ -35,6 +35,7 @@ export const defaults: Options = {
 export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Cluster> => ({
   name: "exactlyOnce",
   state: "same",
+  writes: "outgoing",
   open: Effect.fnUntraced(function* (plan: Plan) {
     const cluster = yield* Cluster
     const settings = { ...defaults, ...options }

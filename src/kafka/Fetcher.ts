@@ -24,9 +24,9 @@ export interface Options {
 
 export const defaults: Options = {
   reset: "earliest",
-  maxBytesPerPartition: 2 * 1024 * 1024,
-  maxBytes: 16 * 1024 * 1024,
-  fetchBytes: 512 * 1024,
+  maxBytesPerPartition: 512 * 1024,
+  maxBytes: 6 * 1024 * 1024,
+  fetchBytes: 128 * 1024,
   maxWait: 250,
 }
 

@@ -50,7 +50,7 @@ export interface Options {
 export const defaults: Options = {
   reset: "earliest",
   commitInterval: "100 millis",
-  commitBytes: 8 * 1024 * 1024,
+  commitBytes: 3 * 1024 * 1024,
   sessionTimeout: "10 seconds",
   heartbeatInterval: "2 seconds",
   rebalanceTimeout: "60 seconds",
@@ -219,7 +219,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       flow: flows[id.flow]! as AnyFlow,
       id,
       claim,
-      state: guarantee.state,
+      guarantee,
       upstream: upstreamOf(flows, plan, id.flow, partitions),
       cluster,
       fetcher,

@@ -1,7 +1,7 @@
 /** One task at work: its flow over its partitions, its stores, and what it has finished and not committed yet. */
 import { Cause, Effect, Exit, Fiber, Latch, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
-import { fromSource } from "../Batch.ts"
+import { fromSource, spent } from "../Batch.ts"
 import type { AnyFlow } from "../Flow.ts"
 import type { Claim, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore } from "../state/Store.ts"
@@ -20,7 +20,7 @@ export interface Options {
   readonly flow: AnyFlow
   readonly id: TaskId
   readonly claim: Claim
-  readonly state: Guarantee<never, never>["state"]
+  readonly guarantee: Pick<Guarantee<never, never>, "state" | "writes">
   /** By repartition topic: how many tasks write it. */
   readonly upstream: ReadonlyMap<string, number>
   readonly cluster: Cluster["Service"]
@@ -74,7 +74,7 @@ export const make = Effect.fnUntraced(function* (
     if (atHand++ === 0) Latch.closeUnsafe(quiet)
   }
   const emerged = (batch: Batch<unknown>) => {
-    finished.push(batch)
+    finished.push(options.guarantee.writes === "values" ? batch : spent(batch))
     Latch.closeUnsafe(drained)
     if (--atHand === 0) Latch.openUnsafe(quiet)
     options.finished(batch.source.size)
@@ -105,7 +105,7 @@ export const make = Effect.fnUntraced(function* (
       plan,
       partition: id.partition,
       claim: { ...claim, positions },
-      state: options.state,
+      state: options.guarantee.state,
       endPrevious: options.endPrevious,
     }).pipe(Effect.mapError(asPipelineError))
     if (entries > 0) yield* Effect.logDebug(`${name}: store ${spec.name} restored from ${entries} records`)

@@ -49,6 +49,7 @@ export interface Sink<in A> {
 export const exactlyOnce = <A>(sink: Sink<A>): Guarantee<A, Postgres | Cluster> & { readonly logs: false } => ({
   name: "Postgres.exactlyOnce",
   state: "same",
+  writes: "values",
   logs: false,
   open: (plan) => open(plan, sink),
 })
