@@ -112,8 +112,12 @@ class OpenSessions {
 
   /** The click's session with the click in it; none where the click is too old to begin one. */
   #join(key: string, { eventId, eventTime, path }: Clicked): Session | undefined {
-    const live = (this.#store.get(key) ?? []).filter((session) => !this.#isOver(session))
-    const joined = live.find((session) => this.#takes(session, eventTime))
+    const known = this.#store.get(key) ?? []
+    const live = known.some((session) => this.#isOver(session))
+      ? known.filter((session) => !this.#isOver(session))
+      : known
+    const at = live.findIndex((session) => this.#takes(session, eventTime))
+    const joined = live[at]
     if (joined === undefined && eventTime < this.#store.streamTime - this.#kept) return undefined
     const session: Session = joined === undefined
       ? { id: sessionId(key, eventId), start: eventTime, last: eventTime, clicks: 1, firstPage: path, lastPage: path }
@@ -125,8 +129,8 @@ class OpenSessions {
         firstPage: eventTime < joined.start ? path : joined.firstPage,
         lastPage: eventTime >= joined.last ? path : joined.lastPage,
       }
-    const others = live.filter((one) => one !== joined)
-    this.#store.set(key, [...others, session].sort((a, b) => a.start - b.start))
+    const sessions = at === -1 ? [...live, session] : live.with(at, session)
+    this.#store.set(key, sessions.length === 1 ? sessions : sessions.sort((a, b) => a.start - b.start))
     this.#expectEnd(key, session)
     return session
   }
