@@ -2,6 +2,7 @@
  * A batch points into what one fetch returned for one partition. Stages change its values and never its positions,
  * so a record that is filtered, failed or folded away still advances the position that is committed.
  */
+import { Buffer } from "node:buffer"
 import type { Any as AnyTopic } from "./Topic.ts"
 import { text } from "./Topic.ts"
 
@@ -52,6 +53,9 @@ export interface Failed<out F> {
   readonly row: number
   readonly reason: F
   readonly kept?: true
+  /** For a value made of many records, by a fold: what fails with it, and what it was. */
+  readonly unit?: number
+  readonly record?: { readonly key: Uint8Array | null; readonly value: Uint8Array | null }
 }
 
 /** A row dropped on purpose, counted by reason. */
@@ -74,6 +78,8 @@ export interface Outgoing {
   readonly headers?: Headers
   readonly partition?: number
   readonly row: number
+  /** What it fails with, where that is not its row. */
+  readonly unit?: number
 }
 
 /** What one batch changed in one keyed store: logged when the batch commits. */
@@ -99,6 +105,8 @@ export interface Batch<out A, out F = never> {
   readonly rows: Uint32Array | undefined
   /** Only after a change of key. */
   readonly keys: ReadonlyArray<Uint8Array | null> | undefined
+  /** What fails together, per value: the values of one row, or after a fold each of its results by itself (see `units`). */
+  readonly units: Float64Array | undefined
   readonly time: Time | undefined
   readonly failed: ReadonlyArray<Failed<F>>
   readonly dropped: ReadonlyArray<Dropped>
@@ -117,6 +125,7 @@ export const fromSource = <A>(source: Source, values: ReadonlyArray<A>): Batch<A
   values,
   rows: undefined,
   keys: undefined,
+  units: undefined,
   time: undefined,
   failed: none,
   dropped: none,
@@ -128,14 +137,41 @@ export const fromSource = <A>(source: Source, values: ReadonlyArray<A>): Batch<A
 /** The source row that value `i` came from. */
 export const row = (batch: Batch<unknown, unknown>, i: number): number => batch.rows === undefined ? i : batch.rows[i]!
 
+let lastUnit = 2 ** 32
+
+/** Units of their own for so many results of a fold: never equal to each other, nor to a row. */
+export const units = (count: number): Float64Array => Float64Array.from({ length: count }, () => ++lastUnit)
+
+/** What value `i` fails with: its row, or its own unit. */
+const unitOf = (batch: Batch<unknown, unknown>, i: number): number => batch.units?.[i] ?? row(batch, i)
+
+/** The failure of value `i`: of its record, or of the value itself where a fold made it of many records. */
+export const failing = <G>(batch: Batch<unknown, unknown>, i: number, reason: G): Failed<G> =>
+  batch.units === undefined ? { row: row(batch, i), reason } : {
+    row: row(batch, i),
+    reason,
+    unit: batch.units[i]!,
+    record: { key: keyBytes(batch, i), value: described(batch.values[i]) },
+  }
+
+/** A value as JSON, as far as it can be written so. */
+const described = (value: unknown): Uint8Array | null => {
+  try {
+    return Buffer.from(JSON.stringify(value))
+  } catch {
+    return null
+  }
+}
+
 /** The only place that rewrites columns: `values[k]` was made from value `from[k]` of `batch`. */
 export const gather = <A, B, F>(batch: Batch<A, F>, values: ReadonlyArray<B>, from: Uint32Array): Batch<B, F> => {
-  const { rows, keys, time } = batch
+  const { rows, keys, units, time } = batch
   return {
     ...batch,
     values,
     rows: rows === undefined ? from : from.map((i) => rows[i]!),
     keys: keys && Array.from(from, (i) => keys[i]!),
+    units: units && pick(units, from),
     time: time && { ...time, timestamps: pick(time.timestamps, from), clock: pick(time.clock, from) },
   }
 }
@@ -147,19 +183,21 @@ const pick = (column: Float64Array, from: Uint32Array): Float64Array => {
 }
 
 /**
- * Marks rows as failed: each loses its values and its outgoing records, and keeps the first failure it had.
- * State changes that the row already caused stay.
+ * Marks rows (or units) as failed: each loses its values and its outgoing records, and keeps the first failure it had.
+ * State changes that it already caused stay.
  */
 export const fail = <A, F, G>(batch: Batch<A, F>, failures: ReadonlyArray<Failed<G>>): Batch<A, F | G> => {
   if (failures.length === 0) return batch
   const gone = new Map<number, Failed<G>>()
-  for (const failure of failures) if (!gone.has(failure.row)) gone.set(failure.row, failure)
+  for (const failure of failures) if (!gone.has(whatFails(failure))) gone.set(whatFails(failure), failure)
   return {
-    ...keep(batch, (i) => !gone.has(row(batch, i))),
+    ...keep(batch, (i) => !gone.has(unitOf(batch, i))),
     failed: [...batch.failed, ...gone.values()],
     outgoing: withoutRows(batch.outgoing, failures),
   }
 }
+
+const whatFails = ({ row, unit }: { readonly row: number; readonly unit?: number }): number => unit ?? row
 
 /** What is left to produce when rows have failed. */
 export const withoutRows = (
@@ -167,8 +205,8 @@ export const withoutRows = (
   failures: ReadonlyArray<Failed<unknown>>,
 ): ReadonlyArray<Outgoing> => {
   if (outgoing.length === 0 || failures.length === 0) return outgoing
-  const gone = new Set(failures.map((failure) => failure.row))
-  return outgoing.filter((out) => !gone.has(out.row))
+  const gone = new Set(failures.map(whatFails))
+  return outgoing.filter((out) => !gone.has(whatFails(out)))
 }
 
 /** Keeps the values for which `is` holds. */
@@ -190,6 +228,7 @@ export const spent = <A>(batch: Batch<A>): Batch<A> => ({
   values: none,
   rows: undefined,
   keys: undefined,
+  units: undefined,
   time: undefined,
 })
 
@@ -202,6 +241,7 @@ export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A 
   const values: Array<A | B> = []
   const rows = new Uint32Array(length)
   const keys = a.keys === undefined && b.keys === undefined ? undefined : new Array<Uint8Array | null>(length)
+  const units = a.units === undefined && b.units === undefined ? undefined : new Float64Array(length)
   const timestamps = new Float64Array(length)
   const clock = new Float64Array(length)
   let i = 0
@@ -213,6 +253,7 @@ export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A 
     values.push(side.values[at]!)
     rows[k] = row(side, at)
     if (keys !== undefined) keys[k] = keyBytes(side, at)
+    if (units !== undefined) units[k] = unitOf(side, at)
     timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
     clock[k] = side.time?.clock[at] ?? -Infinity
   }
@@ -222,6 +263,7 @@ export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A 
     values,
     rows,
     keys,
+    units,
     time: a.time && { ...a.time, timestamps, clock },
     failed: [],
     dropped: union(a.dropped, b.dropped),

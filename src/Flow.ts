@@ -4,7 +4,7 @@
  */
 import { Cause, Context, Effect, Option, Result, type Scope, Stream } from "effect"
 import type { Batch, Dropped, Failed, Failure } from "./Batch.ts"
-import { fail, gather, RecordContext, RecordDefect, row } from "./Batch.ts"
+import { fail, failing, gather, RecordContext, RecordDefect, row } from "./Batch.ts"
 import { Logged, type LoggedStore, type StoreSpec } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
 
@@ -205,7 +205,7 @@ export const settle = <A, B, G, F>(
     if (Result.isSuccess(result)) {
       from[values.length] = i
       values.push(result.success)
-    } else failures.push({ row: row(batch, i), reason: result.failure })
+    } else failures.push(failing(batch, i, result.failure))
   }
   return failures.length === 0
     ? { ...batch, values }

@@ -93,14 +93,14 @@ class OpenSessions {
       const click = values[i]!
       const row = Batch.row(batch, i)
       this.#advance(time?.clock[i] ?? source.timestamps[row]!)
-      const { key } = new Batch.RecordContext(batch, i)
-      if (key === null) {
-        failures.push({ row, reason: Window.keyless(this.#name) })
+      const key = Window.groupKey(batch, i, this.#name)
+      if (typeof key !== "string") {
+        failures.push(Batch.failing(batch, i, key))
         continue
       }
       const session = this.#join(key, click)
       if (session === undefined) {
-        failures.push({ row, reason: late(click, this.#gap) })
+        failures.push(Batch.failing(batch, i, late(click, this.#gap)))
         continue
       }
       from[out.length] = i

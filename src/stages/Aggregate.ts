@@ -1,12 +1,11 @@
 /** Folding the values of a key into one, in windows or for ever. */
 import { Buffer } from "node:buffer"
 import { Effect, Schema } from "effect"
-import type { Batch, Failed } from "../Batch.ts"
-import { keyBytes, row, withoutRows } from "../Batch.ts"
+import type { Batch, Failed, Time } from "../Batch.ts"
+import { failing, gather, RecordDefect, row, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
-import { text } from "../Topic.ts"
-import { type Keyless, keyless, Late, type Tumbling } from "./Window.ts"
+import { groupKey, type Keyless, Late, type Tumbling } from "./Window.ts"
 
 /** The state of one key in one window. `final` once the window has closed: nothing is added to it any more. */
 export interface Windowed<out V> {
@@ -66,6 +65,7 @@ class OpenWindows<A, V> {
   /** The keys of every open window, and the start of the oldest. */
   readonly #open = new Map<number, Set<string>>()
   #oldest = Infinity
+  #emitted = -Infinity
 
   constructor(store: LoggedStore<V>, options: WindowedOptions<A, V>) {
     this.#store = store
@@ -77,7 +77,7 @@ class OpenWindows<A, V> {
   }
 
   fold<F>(batch: Batch<A, F>): Batch<Windowed<V>, F | Late | Keyless> {
-    const { window: { size, grace }, initial, add, name, emit } = this.#options
+    const { window: { size, grace }, name, emit } = this.#options
     const store = this.#store
     const { source, values, time } = batch
     const out: Array<readonly [row: number, Windowed<V>]> = []
@@ -92,19 +92,18 @@ class OpenWindows<A, V> {
       const start = timestamp - timestamp % size
       if (start + size <= store.streamTime - grace) {
         const message = `the window that ends at ${start + size} closed before this record of ${timestamp} came`
-        late.push({ row: at, reason: new Late({ message, windowEnd: start + size }), kept: true })
+        late.push({ ...failing(batch, i, new Late({ message, windowEnd: start + size })), kept: true })
         continue
       }
-      const bytes = keyBytes(batch, i)
-      if (bytes === null) {
-        without.push({ row: at, reason: keyless(name) })
+      const key = groupKey(batch, i, name)
+      if (typeof key !== "string") {
+        without.push(failing(batch, i, key))
         continue
       }
-      const key = text(bytes)
       const id = `${start}:${key}`
       const state = store.get(id)
       if (state === undefined) this.#keysOf(start).add(key)
-      store.set(id, add(state === undefined ? initial() : state, values[i]!))
+      store.set(id, added(this.#options, state, batch, i))
       if (emit !== "final") {
         touched.delete(id)
         touched.set(id, [at, key, start])
@@ -122,14 +121,18 @@ class OpenWindows<A, V> {
       values: out.map(([, value]) => value),
       rows: Uint32Array.from(out, ([row]) => row),
       keys: out.map(([, value]) => Buffer.from(value.key)),
-      time: time && {
-        timestamps: Float64Array.from(out, ([, value]) => value.start),
-        clock: Float64Array.from(out, () => time.now),
-        now: time.now,
-      },
+      units: units(out.length),
+      time: time && this.#timesOf(out),
       failed: [...batch.failed, ...late, ...without],
       folded: [...batch.folded, { stage: name, count: folded }],
     }
+  }
+
+  /** What is emitted is a stream of its own, whose time is the latest start of a window that it has brought. */
+  #timesOf(out: ReadonlyArray<readonly [row: number, Windowed<V>]>): Time {
+    const timestamps = Float64Array.from(out, ([, value]) => value.start)
+    const clock = timestamps.map((start) => this.#emitted = Math.max(this.#emitted, start))
+    return { timestamps, clock, now: this.#emitted }
   }
 
   /** Moves stream time, and closes the windows that it has passed by their grace: oldest first. */
@@ -185,35 +188,37 @@ export const running = <A, V>(
 const foldKeys = <A, V, F>(
   batch: Batch<A, F>,
   store: LoggedStore<V>,
-  { name, initial, add }: Fold<A, V>,
+  fold: Fold<A, V>,
 ): Batch<{ readonly key: string; readonly value: V }, F | Keyless> => {
-  const touched = new Map<string, readonly [row: number, bytes: Uint8Array]>()
+  const { name } = fold
+  const touched = new Map<string, number>()
   const without: Array<Failed<Keyless>> = []
   for (let i = 0; i < batch.values.length; i++) {
-    const bytes = keyBytes(batch, i)
-    if (bytes === null) {
-      without.push({ row: row(batch, i), reason: keyless(name) })
+    const key = groupKey(batch, i, name)
+    if (typeof key !== "string") {
+      without.push(failing(batch, i, key))
       continue
     }
-    const key = text(bytes)
     const state = store.get(key)
-    store.set(key, add(state === undefined ? initial() : state, batch.values[i]!))
+    store.set(key, added(fold, state, batch, i))
     touched.delete(key)
-    touched.set(key, [row(batch, i), bytes])
+    touched.set(key, i)
   }
-  const out = [...touched]
+  const last = Uint32Array.from(touched.values())
   return {
-    ...batch,
+    ...gather(batch, Array.from(touched.keys(), (key) => ({ key, value: store.get(key)! })), last),
+    units: units(last.length),
     outgoing: withoutRows(batch.outgoing, without),
     failed: [...batch.failed, ...without],
-    values: out.map(([key]) => ({ key, value: store.get(key)! })),
-    rows: Uint32Array.from(out, ([, [row]]) => row),
-    keys: out.map(([, [, bytes]]) => bytes),
-    time: batch.time && {
-      timestamps: new Float64Array(out.length).fill(batch.time.now),
-      clock: new Float64Array(out.length).fill(batch.time.now),
-      now: batch.time.now,
-    },
     folded: [...batch.folded, { stage: name, count: batch.values.length - without.length }],
+  }
+}
+
+/** The state with value `i` in it; a throw in the fold's functions names the record. */
+const added = <A, V>(fold: Fold<A, V>, state: V | undefined, batch: Batch<A, unknown>, i: number): V => {
+  try {
+    return fold.add(state === undefined ? fold.initial() : state, batch.values[i]!)
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
   }
 }

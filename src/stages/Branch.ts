@@ -1,7 +1,7 @@
 /** Part of a flow through stages of its own, and back. */
 import { Context, Effect, Pull, Stream } from "effect"
 import type { Batch } from "../Batch.ts"
-import { interleave, keep } from "../Batch.ts"
+import { interleave, keep, RecordDefect } from "../Batch.ts"
 import { type Flow, fromStream, perTask, type Stage } from "../Flow.ts"
 
 /**
@@ -33,7 +33,7 @@ export const when: {
       const pull = yield* Stream.toPull(Stream.provideService(inside, At, at))
       return <F>(batch: Batch<A, F>) =>
         Effect.suspend(() => {
-          const matches = batch.values.map(is)
+          const matches = batch.values.map((value, i) => holds(is, value, batch, i))
           at.batch = { ...keep(batch, (i) => matches[i]!), failed: [] }
           return Effect.map(Pull.catchDone(pull, () => Effect.die(ended)), ([out]) => {
             const through: Batch<B, F | F2> = { ...out, failed: [...batch.failed, ...out.failed] }
@@ -43,6 +43,14 @@ export const when: {
     }),
     { stage: "when", inputs: [inside] },
   )(flow)
+}
+
+const holds = <A>(is: (value: A) => boolean, value: A, batch: Batch<A, unknown>, i: number): boolean => {
+  try {
+    return is(value)
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
+  }
 }
 
 /** The batch that a branch's body works on: its source answers every pull with it. */

@@ -11,15 +11,18 @@ import type { Topic } from "../Topic.ts"
  * where it stood, under the names and in the binary form that Spring Kafka's dead-letter recoverer uses
  * (`kafka_dlt-original-topic`, `-partition` int32, `-offset` and `-timestamp` int64, big endian).
  *
+ * Of a value that a fold made of many records, the letter holds the value itself as JSON under its key, and where it
+ * stood is the record that caused it to be emitted.
+ *
  * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`.
  */
 export const to = (topic: Topic<Uint8Array | null>): Route => ({
   writes: [topic],
   send: (rejected) => {
     const { source, failed } = rejected
-    const key = source.keys[failed.row]!
-    const value = source.bytes[failed.row]!
-    const headers = [...source.headers[failed.row]!, ...originHeaders(rejected), ...reasonHeaders(rejected)]
+    const { key, value } = failed.record ?? { key: source.keys[failed.row]!, value: source.bytes[failed.row]! }
+    const own = failed.record === undefined ? source.headers[failed.row]! : []
+    const headers = [...own, ...originHeaders(rejected), ...reasonHeaders(rejected)]
     return {
       _tag: "Outgoing",
       outgoing: { topic: topic.name, key, row: failed.row, ...fitted(topic, key, value, headers) },

@@ -1,7 +1,7 @@
 /** From bytes to values, by the contract of the topic they came from. */
 import { Effect, Result, Schema } from "effect"
 import type { Batch, Failed, Time } from "../Batch.ts"
-import { fail, gather, row } from "../Batch.ts"
+import { fail, gather, RecordDefect, row } from "../Batch.ts"
 import { type Flow, perTask } from "../Flow.ts"
 import { StreamTime, writtenBy } from "../StreamTime.ts"
 import type { Raw } from "../Task.ts"
@@ -47,7 +47,7 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
       continue
     }
     const arrival = source.timestamps[at]!
-    const time = eventTime === undefined ? arrival : eventTime(decoded.success)
+    const time = eventTime === undefined ? arrival : extracted(eventTime, decoded.success, batch, i)
     if (!(time >= 0 && time < Infinity)) {
       failures.push({ row: at, reason: new DecodeError({ field: "event time", message: "is not a time since 1970" }) })
       continue
@@ -68,4 +68,12 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
   }
   if (kept === length) return { ...batch, values, time }
   return fail({ ...gather<Raw<A>, A, F>(batch, values, from.subarray(0, kept)), time }, failures)
+}
+
+const extracted = <A>(of: (value: A) => number, value: A, batch: Batch<unknown, unknown>, i: number): number => {
+  try {
+    return of(value)
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
+  }
 }

@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer"
 import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../Batch.ts"
-import { fail, keyBytes, row } from "../Batch.ts"
+import { fail, failing, keyBytes, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
 import type { Topic } from "../Topic.ts"
 
@@ -46,29 +46,37 @@ const deliver = <A, B, F>(
   of: (value: A) => B,
   which: (keys: ReadonlyArray<string | null>) => (i: number) => boolean,
 ): Batch<A, F | Undeliverable> => {
-  const { values } = batch
+  const { values, units } = batch
   const made = new Array<B>(values.length)
-  for (let i = 0; i < values.length; i++) made[i] = of(values[i]!)
-  const chosen = which === all ? undefined : which(made.map((value) => topic.keyOf(value)))
+  const keys = new Array<string | null>(values.length)
+  for (let i = 0; i < values.length; i++) {
+    try {
+      made[i] = of(values[i]!)
+      keys[i] = topic.keyOf(made[i]!)
+    } catch (cause) {
+      throw new RecordDefect(batch, i, cause)
+    }
+  }
+  const chosen = which === all ? undefined : which(keys)
   const outgoing: Array<Outgoing> = []
   const failures: Array<Failed<Undeliverable>> = []
   for (let i = 0; i < values.length; i++) {
     if (chosen !== undefined && !chosen(i)) continue
-    const at = row(batch, i)
     const encoded = topic.encode(made[i]!)
     if (Result.isFailure(encoded)) {
       const { field, message } = encoded.failure
-      failures.push({ row: at, reason: new Undeliverable({ topic: topic.name, field, message }) })
+      failures.push(failing(batch, i, new Undeliverable({ topic: topic.name, field, message })))
       continue
     }
-    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic.keyOf(made[i]!))
+    const key = topic.key === null ? keyBytes(batch, i) : keyed(keys[i]!)
     const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
     if (size > topic.maxMessageBytes) {
       const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
-      failures.push({ row: at, reason: new Undeliverable({ topic: topic.name, field: "", message }) })
+      failures.push(failing(batch, i, new Undeliverable({ topic: topic.name, field: "", message })))
       continue
     }
-    outgoing.push({ topic: topic.name, key, value: encoded.success, row: at })
+    const out = { topic: topic.name, key, value: encoded.success, row: row(batch, i) }
+    outgoing.push(units === undefined ? out : { ...out, unit: units[i]! })
   }
   return fail<A, F, Undeliverable>({
     ...batch,

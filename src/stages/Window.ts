@@ -1,5 +1,8 @@
 /** Windows over event time, and what happens to records that come after theirs has closed. */
+import { isUtf8 } from "node:buffer"
 import { Duration, Schema } from "effect"
+import { type Batch, keyBytes } from "../Batch.ts"
+import { text } from "../Topic.ts"
 
 /** `[start, start + size)`, aligned to 1970: every record is in exactly one. Milliseconds. */
 export interface Tumbling {
@@ -31,12 +34,19 @@ export class Late extends Schema.TaggedError<Late>()("Late", {
   windowEnd: Schema.Number,
 }) {}
 
-/** A stage that groups by key met a record that has none. */
+/** A stage that groups by key met a record that has none, or one that is not text. */
 export class Keyless extends Schema.TaggedError<Keyless>()("Keyless", {
   field: Schema.String,
   message: Schema.String,
 }) {}
 
-/** The failure of a record without a key in the stage `stage`. */
-export const keyless = (stage: string): Keyless =>
-  new Keyless({ field: "key", message: `${stage} groups by the record's key, and this record has none` })
+/** The key of value `i` as text, which must be UTF-8 so that no two keys become one; or why there is none. */
+export const groupKey = (batch: Batch<unknown, unknown>, i: number, stage: string): string | Keyless => {
+  const bytes = keyBytes(batch, i)
+  if (bytes === null) return keyless(stage, "has none")
+  const key = text(bytes)
+  return key.includes("\ufffd") && !isUtf8(bytes) ? keyless(stage, "has one that is not UTF-8 text") : key
+}
+
+const keyless = (stage: string, problem: string): Keyless =>
+  new Keyless({ field: "key", message: `${stage} groups by the record's key, and this record ${problem}` })

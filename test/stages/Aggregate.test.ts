@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { Aggregate, Decode, Ingest, Topic, Window } from "../../src/index.ts"
+import { Buffer } from "node:buffer"
+import { Aggregate, DeadLetter, Decode, Deliver, Failures, Flow, Ingest, Topic, Window } from "../../src/index.ts"
 import { run, sources } from "../support/FlowRunner.ts"
+import { forSeeds } from "../support/Seeds.ts"
 
 const Events = Topic.make({
   name: "events",
@@ -77,4 +79,94 @@ describe("Aggregate.windowed", () => {
     assert.throws(() => Window.tumbling({ size: 0 }), /size/)
     assert.throws(() => Window.tumbling({ size: "1 minute", grace: "Infinity" }), /grace/)
   })
+
+  it.effect("fails one result alone, with itself in the dead letter", () =>
+    Effect.gen(function* () {
+      const Small = Topic.make({
+        name: "small",
+        description: "Test output",
+        owner: "tests",
+        schema: Schema.Struct({ key: Schema.String, value: Schema.Int.check(Schema.isLessThan(3)) }),
+        partitions: 1,
+      })
+      const Refused = Topic.bytes({ name: "refused", description: "Test output", owner: "tests", partitions: 1 })
+      const flow = Ingest.topic(Events).pipe(
+        Decode.schema,
+        Aggregate.count({ name: "counts", window: Window.tumbling({ size: 100 }), emit: "final" }),
+        Flow.map(({ key, value }) => ({ key, value })),
+        Deliver.to(Small),
+        Failures.routeAll(DeadLetter.to(Refused)),
+      )
+      const all = ["bad", "bad", "bad", "ann", "ben"].map((key, i) => ({ key, value: String(i), timestamp: i }))
+      const closing = { key: "cho", value: "150", timestamp: 150 }
+      const { batches } = yield* run(flow, new Map([[Events as Topic.Any, sources(Events, [...all, closing], [])]]))
+      assert.deepStrictEqual(
+        batches.flatMap(({ outgoing }) => outgoing.map(({ topic, key, value }) => `${topic} ${key} ${value}`)),
+        [
+          'small ann {"key":"ann","value":1}',
+          'small ben {"key":"ben","value":1}',
+          'refused bad {"key":"bad","value":3}',
+        ],
+      )
+    }))
+
+  it.effect("can be folded again: what is emitted has a time of its own, however the input is cut", () =>
+    forSeeds(50, (dice) =>
+      Effect.gen(function* () {
+        const flow = Ingest.topic(Events).pipe(
+          Decode.schema,
+          Aggregate.count({ name: "small", window: Window.tumbling({ size: 10 }), emit: "final" }),
+          Aggregate.windowed({
+            name: "large",
+            window: Window.tumbling({ size: 50 }),
+            emit: "final",
+            state: Schema.Int,
+            initial: () => 0,
+            add: (sum, { value }: Aggregate.Windowed<number>) => sum + value,
+          }),
+        )
+        const all = Array.from({ length: 31 }, (_, i) => ({ key: "a", value: String(i * 10), timestamp: 0 }))
+        const cuts = dice.list(0, 10, () => dice.int(1, 30))
+        const { batches } = yield* run(flow, new Map([[Events as Topic.Any, sources(Events, all, cuts)]]))
+        assert.deepStrictEqual(
+          batches.flatMap(({ values }) => values.map(({ start, value }) => `${start}=${value}`)),
+          ["0=5", "50=5", "100=5", "150=5", "200=5"],
+        )
+        assert.deepStrictEqual(batches.flatMap(({ failed }) => failed), [])
+      })))
+
+  it.effect("does not take two keys that are not text for one", () =>
+    Effect.gen(function* () {
+      const flow = Ingest.topic(Events).pipe(
+        Decode.schema,
+        Aggregate.running({ name: "all", state: Schema.Int, initial: () => 0, add: (n: number) => n + 1 }),
+      )
+      const [source] = sources(Events, [1, 2].map((at) => ({ key: "a", value: String(at), timestamp: at })), [])
+      const keys = [200, 201].map((last) => Buffer.from([0, 0, 0, last]))
+      const { batches, stores } = yield* run(flow, new Map([[Events as Topic.Any, [{ ...source!, keys }]]]))
+      assert.strictEqual(stores.get("all")!.size, 0)
+      assert.deepStrictEqual(
+        batches.flatMap(({ failed }) => failed.map(({ reason }) => reason.message)),
+        Array(2).fill("all groups by the record's key, and this record has one that is not UTF-8 text"),
+      )
+    }))
+
+  it.effect("names the record at which its function throws", () =>
+    Effect.gen(function* () {
+      const flow = Ingest.topic(Events).pipe(
+        Decode.schema,
+        Aggregate.running({
+          name: "all",
+          state: Schema.Int,
+          initial: () => 0,
+          add: (_, at: number) => {
+            if (at === 7) throw new Error("seven")
+            return at
+          },
+        }),
+      )
+      const all = [5, 6, 7].map((at) => ({ key: "a", value: String(at), timestamp: at }))
+      const exit = yield* Effect.exit(run(flow, new Map([[Events as Topic.Any, sources(Events, all, [])]])))
+      assert.include(String(exit), "topic events partition 0 offset 2: Error: seven")
+    }))
 })
