@@ -1,6 +1,7 @@
 /** Records under a new key, in the partition of that key. */
 import { Effect } from "effect"
 import type { Batch, Outgoing } from "../Batch.ts"
+import { row } from "../Batch.ts"
 import type { Route } from "../Failures.ts"
 import { routeAll } from "../Failures.ts"
 import { type Flow, fromStream, perTask } from "../Flow.ts"
@@ -28,13 +29,17 @@ export const repartition =
     return Decode.schema(fed)
   }
 
-/** Adds which task wrote a record, and its stream time, to what goes into the repartition topic. */
+/** Adds which task wrote a record, and its stream time at the value written, to what goes into the repartition topic. */
 const stamped = <A, F, E, R>(flow: Flow<A, F, E, R>, via: Topic<unknown>): Flow<A, F, E, R | Task> =>
   perTask<A, A, never, never, never, never, Task>(
     Effect.map(Task, (task) => {
       const stamp = <G>(batch: Batch<A, G>): Batch<A, G> => {
-        const headers = writerHeaders(String(task.partition), batch.time?.now ?? -1)
-        const outgoing = batch.outgoing.map((out): Outgoing => out.topic === via.name ? { ...out, headers } : out)
+        let i = 0
+        const outgoing = batch.outgoing.map((out): Outgoing => {
+          if (out.topic !== via.name) return out
+          while (i < batch.values.length - 1 && row(batch, i) < out.row) i++
+          return { ...out, headers: writerHeaders(String(task.partition), batch.time?.clock[i] ?? -1) }
+        })
         return { ...batch, outgoing }
       }
       return (batch) => Effect.succeed(stamp(batch))
