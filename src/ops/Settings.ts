@@ -115,26 +115,58 @@ export const withFallback = <A>(setting: Setting<A>, fallback: string): Setting<
   parse: (given) => setting.parse(given === undefined || given === "" ? fallback : given),
 })
 
+/** The same setting with a condition on its value. */
+export const checked = <A>(setting: Setting<A>, check: (value: A) => Result.Result<A, string>): Setting<A> => ({
+  ...setting,
+  parse: (given) => Result.flatMap(setting.parse(given), check),
+})
+
 /** What settings are read as. */
 export type Values<S> = { readonly [K in keyof S]: S[K] extends Setting<infer A> ? A : never }
+
+/** What must hold between settings. */
+export interface Rule {
+  /** The environment variables that it is about. */
+  readonly names: ReadonlyArray<string>
+  /** A sentence for what is wrong, given values by environment variable. */
+  wrong(values: ReadonlyMap<string, unknown>): string | undefined
+}
+
+/** A rule that applies where a program has all these settings, and each of them can be used by itself. */
+export const rule = <const S extends Readonly<Record<string, Setting<unknown>>>>(
+  settings: S,
+  wrong: (values: Values<S>) => string | undefined,
+): Rule => ({
+  names: Object.values(settings).map(({ name }) => name),
+  wrong: (values) =>
+    wrong(Object.fromEntries(Object.entries(settings).map(([key, { name }]) => [key, values.get(name)])) as Values<S>),
+})
 
 /** Reads all settings, or says everything that is wrong with them; a secret's value is never repeated. */
 export const read = <const S extends Readonly<Record<string, Setting<unknown>>>>(
   settings: S,
+  rules: ReadonlyArray<Rule> = [],
 ): Effect.Effect<Values<S>, SettingsError> =>
   Effect.gen(function* () {
     const values: Record<string, unknown> = {}
+    const byName = new Map<string, unknown>()
     const wrong: Array<string> = []
     for (const [key, setting] of Object.entries(settings)) {
       const given = Option.getOrUndefined(
         yield* Effect.orElseSucceed(Config.option(Config.String(setting.name)), () => Option.none<string>()),
       )
       const parsed = setting.parse(given)
-      if (Result.isSuccess(parsed)) values[key] = parsed.success
-      else wrong.push(`  ${setting.name} ${parsed.failure}${setting.secret ? "" : ` (it is "${given}")`}`)
+      if (Result.isSuccess(parsed)) {
+        values[key] = parsed.success
+        byName.set(setting.name, parsed.success)
+      } else wrong.push(`${setting.name} ${parsed.failure}${setting.secret ? "" : ` (it is "${given}")`}`)
     }
+    const applying = rules.filter(({ names }) => names.every((name) => byName.has(name)))
+    wrong.push(...applying.flatMap((rule) => rule.wrong(byName) ?? []))
     if (wrong.length > 0) {
-      return yield* new SettingsError({ message: `these settings cannot be used:\n${wrong.join("\n")}` })
+      return yield* new SettingsError({
+        message: `these settings cannot be used:\n${wrong.map((line) => `  ${line}`).join("\n")}`,
+      })
     }
     return values as Values<S>
   })

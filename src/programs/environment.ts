@@ -1,9 +1,10 @@
 /** What every program needs around it: settings, Kafka, the database, and a good end. */
 import { readFileSync } from "node:fs"
-import { Cause, ConfigProvider, Effect, Exit, Layer, Logger, Redacted, References, Result } from "effect"
+import { Cause, ConfigProvider, Duration, Effect, Exit, Layer, Logger, Redacted, References, Result } from "effect"
 import manifest from "../../package.json" with { type: "json" }
 import { Failures, type Kafka, Postgres, Settings } from "../index.ts"
 import * as ClusterClient from "../kafka/ClusterClient.ts"
+import { running } from "./processing.ts"
 
 const broker = (text: string): Result.Result<string, string> =>
   /^(\[[0-9a-f:.]+\]|[^\s:/]+):\d{1,5}$/i.test(text)
@@ -112,6 +113,48 @@ export const logging = {
   }),
 }
 
+const both = (names: ReadonlyArray<string>): string => `${names.join(" and ")} ${names.length === 1 ? "is" : "are"}`
+
+const { databaseLockTimeout } = database
+const { saslMechanism, saslUsername, saslPassword, tls, tlsCa, tlsCert, tlsKey } = kafka
+const { sessionTimeout } = running
+
+/** What must hold between the settings of every program that has them. */
+export const rules: ReadonlyArray<Settings.Rule> = [
+  Settings.rule({ saslMechanism, saslUsername, saslPassword }, (values) => {
+    const credentials = [saslUsername, saslPassword] as const
+    const given = [values.saslUsername, values.saslPassword]
+    const named = (isGiven: boolean) =>
+      credentials.filter((_, i) => (given[i] !== undefined) === isGiven).map(({ name }) => name)
+    if (values.saslMechanism === undefined) {
+      return named(true).length === 0 ? undefined : `${both(named(true))} of no use without ${saslMechanism.name}`
+    }
+    return named(false).length === 0 ? undefined : `${both(named(false))} needed with ${saslMechanism.name}`
+  }),
+  Settings.rule({ tls, tlsCa, tlsCert, tlsKey }, (values) => {
+    const given = ([["tlsCa", tlsCa], ["tlsCert", tlsCert], ["tlsKey", tlsKey]] as const).flatMap(([key, { name }]) =>
+      values[key] === undefined ? [] : [name]
+    )
+    return values.tls || given.length === 0 ? undefined : `${both(given)} of no use without ${tls.name}=true`
+  }),
+  Settings.rule({ tlsCert, tlsKey }, (values) => {
+    if ((values.tlsCert === undefined) === (values.tlsKey === undefined)) return undefined
+    const [given, missing] = values.tlsCert === undefined ? [tlsKey, tlsCert] : [tlsCert, tlsKey]
+    return `${missing.name} is needed with ${given.name}`
+  }),
+  Settings.rule(
+    { databaseLockTimeout, sessionTimeout },
+    (values) =>
+      Duration.isLessThan(values.databaseLockTimeout, values.sessionTimeout)
+        ? undefined
+        : `${databaseLockTimeout.name} (${Duration.format(values.databaseLockTimeout)}) must be less than ` +
+          `${sessionTimeout.name} (${
+            Duration.format(values.sessionTimeout)
+          }): a process that is frozen must not hold ` +
+          "locks when others have taken over",
+  ),
+]
+
 export const layerKafka = (values: Settings.Values<typeof kafka>): Layer.Layer<Kafka.Cluster, Kafka.KafkaError> => {
   const { saslMechanism: mechanism, saslUsername: username, saslPassword: password } = values
   const { tlsCa: ca, tlsCert: cert, tlsKey: key } = values
@@ -166,7 +209,7 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
   program: (values: Settings.Values<S>) => Effect.Effect<void, E>,
 ): void => {
   const main = Effect.gen(function* () {
-    const all = yield* Settings.read({ ...logging, ...settings })
+    const all = yield* Settings.read({ ...logging, ...settings }, rules)
     const values = all as typeof all & Settings.Values<typeof logging>
     yield* Effect.provide(program(all as Settings.Values<S>), logger(values.logFormat)).pipe(
       Effect.provideService(References.MinimumLogLevel, values.logLevel),

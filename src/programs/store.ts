@@ -14,7 +14,7 @@ Environment.run("store", settings, (values) =>
   Effect.gen(function* () {
     yield* Admin.createTopics(Object.values(topics(values)))
     yield* Tables.migrate(Names.tablePrefix(values))
-    yield* Effect.all(store(values).map((pipeline) => Runner.run(pipeline)), {
+    yield* Effect.forEach(store(values), (pipeline) => Runner.run(pipeline, Processing.runOptions(values)), {
       concurrency: "unbounded",
       discard: true,
     })

@@ -80,3 +80,26 @@ describe("Settings", () => {
     assert.include(Settings.example(Object.values(settings)), "# Where to listen\n# PORT=8080\n")
   })
 })
+
+describe("Settings between each other", () => {
+  const { port, gap } = settings
+  const rules = [
+    Settings.rule(
+      { port, gap },
+      ({ port, gap }) => port > Duration.toMinutes(gap) ? "PORT must not be above GAP" : undefined,
+    ),
+    Settings.rule({ gap, other: Settings.string("OTHER", { doc: "", fallback: "" }) }, () => "never"),
+  ]
+  const readAll = (env: Record<string, string>) =>
+    Settings.read(settings, rules).pipe(Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))))
+
+  it.effect("are reported with all else that is wrong, where each can be used by itself", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(
+        (yield* Effect.flip(readAll({ PORT: "40", KEY_BY: "name" }))).message,
+        'these settings cannot be used:\n  KEY_BY must be one of user, visitor (it is "name")\n  PORT must not be above GAP',
+      )
+      assert.notInclude((yield* Effect.flip(readAll({ PORT: "40", GAP: "soon" }))).message, "above GAP")
+      assert.strictEqual((yield* readAll({ PORT: "20" })).port, 20)
+    }))
+})

@@ -30,16 +30,8 @@ const httpUrl = (text: string | undefined): Result.Result<string | undefined, st
     ? Result.succeed(text?.replace(/\/$/, ""))
     : Result.fail("must be an address such as https://collect.example.com")
 
-const checked = <A>(
-  setting: Settings.Setting<A>,
-  check: (value: A) => Result.Result<A, string>,
-): Settings.Setting<A> => ({
-  ...setting,
-  parse: (text) => Result.flatMap(setting.parse(text), check),
-})
-
 export const settings = {
-  writeKeys: checked(
+  writeKeys: Settings.checked(
     Settings.list("WRITE_KEYS", {
       doc: "Who may send: name:key for each source, with commas between them. Keys are public, they stand in web pages",
       fallback: "website:demo",
@@ -96,7 +88,7 @@ export const settings = {
     fallback: "anonymise",
     of: ["ignore", "anonymise", "drop"],
   }),
-  publicUrl: checked(
+  publicUrl: Settings.checked(
     Settings.string("PUBLIC_URL", {
       doc: "Where trackers find the collector, if not where they asked for their settings: https://collect.example.com",
       fallback: undefined,

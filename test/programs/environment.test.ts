@@ -1,0 +1,57 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Effect } from "effect"
+import { Settings } from "../../src/index.ts"
+import { globSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import * as Environment from "../../src/programs/environment.ts"
+import * as Processing from "../../src/programs/processing.ts"
+
+const settings = { ...Environment.kafka, ...Environment.database, ...Environment.naming, ...Processing.running }
+const file = "package.json"
+
+/** What is said of these settings, line by line. */
+const problems = (env: Record<string, string>) =>
+  Settings.read(settings, Environment.rules).pipe(
+    Effect.as<ReadonlyArray<string>>([]),
+    Effect.catch((error) => Effect.succeed(error.message.split("\n").slice(1).map((line) => line.trim()))),
+    Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))),
+  )
+
+describe("the settings of programs", () => {
+  it.effect.each<readonly [string, Record<string, string>, ReadonlyArray<string>]>([
+    ["nothing", {}, []],
+    ["credentials without a mechanism", { KAFKA_SASL_USERNAME: "a", KAFKA_SASL_PASSWORD: "b" }, [
+      "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD are of no use without KAFKA_SASL_MECHANISM",
+    ]],
+    ["a mechanism without a password", { KAFKA_SASL_MECHANISM: "PLAIN", KAFKA_SASL_USERNAME: "a" }, [
+      "KAFKA_SASL_PASSWORD is needed with KAFKA_SASL_MECHANISM",
+    ]],
+    ["a mechanism alone", { KAFKA_SASL_MECHANISM: "PLAIN" }, [
+      "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD are needed with KAFKA_SASL_MECHANISM",
+    ]],
+    ["all credentials", { KAFKA_SASL_MECHANISM: "PLAIN", KAFKA_SASL_USERNAME: "a", KAFKA_SASL_PASSWORD: "b" }, []],
+    ["certificates without encryption", { KAFKA_TLS_CA: file, KAFKA_TLS_CERT: file, KAFKA_TLS_KEY: file }, [
+      "KAFKA_TLS_CA and KAFKA_TLS_CERT and KAFKA_TLS_KEY are of no use without KAFKA_TLS=true",
+    ]],
+    ["a certificate without its key", { KAFKA_TLS: "true", KAFKA_TLS_CERT: file }, [
+      "KAFKA_TLS_KEY is needed with KAFKA_TLS_CERT",
+    ]],
+    ["a key without its certificate", { KAFKA_TLS: "true", KAFKA_TLS_KEY: file }, [
+      "KAFKA_TLS_CERT is needed with KAFKA_TLS_KEY",
+    ]],
+    ["encryption with all of it", { KAFKA_TLS: "true", KAFKA_TLS_CERT: file, KAFKA_TLS_KEY: file }, []],
+    ["locks that outlive a session", { DATABASE_LOCK_TIMEOUT: "10 seconds", KAFKA_SASL_USERNAME: "a" }, [
+      "KAFKA_SASL_USERNAME is of no use without KAFKA_SASL_MECHANISM",
+      "DATABASE_LOCK_TIMEOUT (10s) must be less than SESSION_TIMEOUT (10s): a process that is frozen must not hold " +
+      "locks when others have taken over",
+    ]],
+  ])("%s", ([, env, expected]) => Effect.map(problems(env), (found) => assert.deepStrictEqual(found, expected)))
+})
+
+describe("programs", () => {
+  const programs = globSync(join(import.meta.dirname, "../../src/programs/*.ts"))
+  it.each(programs.filter((file) => readFileSync(file, "utf8").includes("Runner.run(")))(
+    "%s runs pipelines with its settings",
+    (file) => assert.include(readFileSync(file, "utf8"), "Processing.runOptions(values)"),
+  )
+})
