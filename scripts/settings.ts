@@ -5,11 +5,14 @@ import * as Collector from "../src/clickstream/collector/Settings.ts"
 import { Settings } from "../src/index.ts"
 import * as Environment from "../src/programs/environment.ts"
 import * as Processing from "../src/programs/processing.ts"
+import * as Server from "../src/programs/server.ts"
 
 const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
 
 const settings: ReadonlyArray<Settings.Setting<unknown>> = [
-  Environment.http("8080"),
+  Server.listening,
+  { port: Server.dashboard.port },
+  { port: Server.metrics.metricsPort },
   Environment.kafka,
   Environment.database,
   Environment.naming,

@@ -5,11 +5,18 @@ import { enrich } from "../clickstream/Enrich.ts"
 import { Admin, Runner } from "../index.ts"
 import * as Environment from "./environment.ts"
 import * as Processing from "./processing.ts"
+import * as Server from "./server.ts"
 
-const settings = { ...Environment.kafka, ...Environment.naming, ...Processing.enriching, ...Processing.running }
+const settings = {
+  ...Environment.kafka,
+  ...Environment.naming,
+  ...Processing.enriching,
+  ...Processing.running,
+  ...Server.metrics,
+}
 
 Environment.run("enrich", settings, (values) =>
   Effect.gen(function* () {
     yield* Admin.createTopics(Object.values(topics(values)))
     yield* Runner.run(enrich(values, Processing.enrichOptions(values)), Processing.runOptions(values))
-  }).pipe(Effect.provide(Environment.layerKafka(values))))
+  }).pipe(Effect.provide([Environment.layerKafka(values), Server.layerMetrics(values)])))

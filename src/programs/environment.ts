@@ -1,8 +1,22 @@
 /** What every program needs around it: settings, Kafka, the database, and a good end. */
 import { readFileSync } from "node:fs"
-import { Cause, ConfigProvider, Duration, Effect, Exit, Layer, Logger, Redacted, References, Result } from "effect"
+import {
+  Cause,
+  ConfigProvider,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Layer,
+  Logger,
+  Redacted,
+  References,
+  Result,
+  Schedule,
+} from "effect"
+import * as Names from "../clickstream/Names.ts"
 import manifest from "../../package.json" with { type: "json" }
-import { Failures, type Kafka, Postgres, Settings } from "../index.ts"
+import { Failures, Kafka, Postgres, Settings } from "../index.ts"
 import * as ClusterClient from "../kafka/ClusterClient.ts"
 import { running } from "./processing.ts"
 
@@ -47,12 +61,26 @@ export const kafka = {
   saslPassword: Settings.secret("KAFKA_SASL_PASSWORD", { doc: "The password that proves it", fallback: undefined }),
 }
 
+const postgresUrl = (url: Redacted.Redacted<string>): Result.Result<Redacted.Redacted<string>, string> => {
+  const text = Redacted.value(url)
+  const firstHost = text.replace(/,[^/?@]*(?=[/?]|$)/, "")
+  if (!/^postgres(ql)?:\/\/\S+$/.test(text) || !URL.canParse(firstHost)) {
+    return Result.fail("must be an address such as postgres://user:password@host:5432/database")
+  }
+  return /%(?![0-9a-f]{2})/i.test(text)
+    ? Result.fail("must have %25 in the place of every single %")
+    : Result.succeed(url)
+}
+
 /** Where the tables are. */
 export const database = {
-  databaseUrl: Settings.secret("DATABASE_URL", {
-    doc: "The Postgres database: postgres://user:password@host:port/database",
-    fallback: "postgres://localhost:5432/millrace",
-  }),
+  databaseUrl: Settings.checked(
+    Settings.secret("DATABASE_URL", {
+      doc: "The Postgres database: postgres://user:password@host:port/database",
+      fallback: "postgres://localhost:5432/millrace",
+    }),
+    postgresUrl,
+  ),
   databaseConnections: Settings.integer("DATABASE_CONNECTIONS", {
     doc: "Connections that one program opens",
     fallback: "6",
@@ -67,10 +95,15 @@ export const database = {
 
 /** Which set of topics and tables, and how its records are keyed. */
 export const naming = {
-  prefix: Settings.string("PREFIX", {
-    doc: "Stands in front of all topics and tables: an import with topics and tables of its own",
-    fallback: "",
-  }),
+  prefix: Settings.checked(
+    Settings.string("PREFIX", {
+      doc:
+        "Stands in front of all topics and tables: an import with topics and tables of its own. Lower-case letters, " +
+        "digits and dashes, at most 32",
+      fallback: "",
+    }),
+    Names.prefix,
+  ),
   keyBy: Settings.choice("KEY_BY", {
     doc:
       "What orders events: user keeps a user's clicks together, visitor keeps a visit whole when its visitor logs in",
@@ -88,17 +121,6 @@ export const privacy = {
     fallback: undefined,
   }),
 }
-
-/** Where a program listens. */
-export const http = (port: string) => ({
-  port: Settings.integer("PORT", {
-    doc: "The port to listen on; 0 for any free one",
-    fallback: port,
-    least: 0,
-    most: 65535,
-  }),
-  host: Settings.string("HOST", { doc: "The address to listen on", fallback: "0.0.0.0" }),
-})
 
 export const logging = {
   logFormat: Settings.choice("LOG_FORMAT", {
@@ -170,7 +192,19 @@ export const layerKafka = (values: Settings.Values<typeof kafka>): Layer.Layer<K
       ...key === undefined ? {} : { key: Redacted.make(key) },
     },
   })
-  return Layer.unwrap(Effect.as(Effect.logInfo(`Kafka: ${values.brokers.join(", ")}`), layer))
+  const greeted = Layer.tap(layer, (context) => greeting(Context.get(context, Kafka.Cluster)))
+  return Layer.unwrap(Effect.as(Effect.logInfo(`Kafka: ${values.brokers.join(", ")}`), greeted))
+}
+
+/** Brokers that are still starting are waited for, and that is told. */
+const greeting = ({ metadata }: Kafka.Cluster["Service"]): Effect.Effect<void, Kafka.KafkaError> => {
+  const isAway = ({ code }: Kafka.KafkaError) => code === "NETWORK" || code === "TIMEOUT"
+  const schedule = Schedule.spaced("1 second").pipe(Schedule.upTo({ duration: "15 seconds" }))
+  return Effect.asVoid(Effect.catchIf(metadata([]), isAway, (error) =>
+    Effect.andThen(
+      Effect.logWarning(`${error.message}; trying again for 15 seconds`),
+      Effect.retry(metadata([]), { schedule, while: isAway }),
+    )))
 }
 
 export const layerDatabase = (values: Settings.Values<typeof database>) => {

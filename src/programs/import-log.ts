@@ -2,9 +2,10 @@
 import { statSync } from "node:fs"
 import { parseArgs } from "node:util"
 import { SingleBar } from "cli-progress"
-import { Console, Effect, Layer } from "effect"
+import { Console, Effect, Layer, Result } from "effect"
 import { topics } from "../../schemas/index.ts"
 import * as Import from "../clickstream/Import.ts"
+import * as Names from "../clickstream/Names.ts"
 import { Admin, Failures, Producer } from "../index.ts"
 import * as Environment from "./environment.ts"
 
@@ -21,7 +22,10 @@ const commandLine = () => {
     })
     const rate = values.rate === undefined ? undefined : Number(values.rate)
     const [file, ...others] = positionals
-    const isWrong = file === undefined || others.length > 0 || rate !== undefined && !(rate > 0)
+    const named = Names.prefix(values.prefix ?? "")
+    if (Result.isFailure(named)) console.error(`--prefix ${named.failure}\n`)
+    const isWrong = file === undefined || others.length > 0 || rate !== undefined && !(rate > 0) ||
+      Result.isFailure(named)
     return { file: isWrong ? undefined : file, rate, prefix: values.prefix, help: values.help === true }
   } catch {
     return { file: undefined, rate: undefined, prefix: undefined, help: false }

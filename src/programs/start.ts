@@ -2,10 +2,8 @@
  * Everything in one process: trackers and sample traffic -> collector -> enrich -> aggregate -> store -> dashboard. Kafka
  * is in memory and Postgres embedded, unless KAFKA_BROKERS and DATABASE_URL name real ones.
  */
-import { createServer } from "node:http"
-import { NodeHttpServer } from "@effect/platform-node"
 import { Console, Context, Deferred, Effect, Layer, Redacted, type Scope } from "effect"
-import { HttpRouter, HttpServer } from "effect/http"
+import { HttpServer } from "effect/http"
 import { type Topics, topics } from "../../schemas/index.ts"
 import * as Collector from "../clickstream/collector/Collector.ts"
 import * as CollectorSettings from "../clickstream/collector/Settings.ts"
@@ -20,6 +18,7 @@ import * as Tables from "../clickstream/Tables.ts"
 import { Admin, EmbeddedPostgres, KafkaMemory, Producer, Runner, Settings, type Task, type Topic } from "../index.ts"
 import * as Environment from "./environment.ts"
 import * as Processing from "./processing.ts"
+import * as Server from "./server.ts"
 import { welcome } from "./welcome.ts"
 
 const settings = {
@@ -29,7 +28,7 @@ const settings = {
   databaseUrl: Settings.optional(Environment.database.databaseUrl),
   ...Environment.naming,
   ...Environment.privacy,
-  ...Environment.http("8080"),
+  ...Server.listening,
   ...CollectorSettings.settings,
   ...Processing.enriching,
   repeatIds: Settings.withFallback(Processing.enriching.repeatIds, "50000"),
@@ -85,19 +84,12 @@ Environment.run("start", settings, (values) => {
     to,
     hashKey: values.hashKey ?? Redacted.make(crypto.randomUUID()),
   })
-  const server = HttpRouter.serve(Layer.merge(collector, Dashboard.routes), {
-    disableLogger: true,
+  const server = Server.serve(Layer.merge(collector, Dashboard.routes), {
+    ...values,
+    setting: settings.port,
+    patience: "2 seconds",
     disableListenLog: true,
-  }).pipe(
-    Layer.provide(LiveFigures.layer(values.prefix)),
-    Layer.provideMerge(
-      NodeHttpServer.layer(createServer, {
-        port: values.port,
-        host: values.host,
-        gracefulShutdownTimeout: "2 seconds",
-      }),
-    ),
-  )
+  }).pipe(Layer.provide(LiveFigures.layer(values.prefix)))
 
   return Effect.gen(function* () {
     const failed = yield* Deferred.make<never, Failure>()

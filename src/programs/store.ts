@@ -1,5 +1,5 @@
 /** Tables: what the topics hold, row by row, in Postgres. */
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 import { topics } from "../../schemas/index.ts"
 import * as Names from "../clickstream/Names.ts"
 import { store } from "../clickstream/Store.ts"
@@ -7,8 +7,15 @@ import * as Tables from "../clickstream/Tables.ts"
 import { Admin, Runner } from "../index.ts"
 import * as Environment from "./environment.ts"
 import * as Processing from "./processing.ts"
+import * as Server from "./server.ts"
 
-const settings = { ...Environment.kafka, ...Environment.database, ...Environment.naming, ...Processing.running }
+const settings = {
+  ...Environment.kafka,
+  ...Environment.database,
+  ...Environment.naming,
+  ...Processing.running,
+  ...Server.metrics,
+}
 
 Environment.run("store", settings, (values) =>
   Effect.gen(function* () {
@@ -19,5 +26,5 @@ Environment.run("store", settings, (values) =>
       discard: true,
     })
   }).pipe(
-    Effect.provide(Layer.merge(Environment.layerKafka(values), Environment.layerDatabase(values))),
+    Effect.provide([Environment.layerKafka(values), Environment.layerDatabase(values), Server.layerMetrics(values)]),
   ))

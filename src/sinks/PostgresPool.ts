@@ -57,7 +57,16 @@ export const make = Effect.fnUntraced(function* (
     )
 
   const query: Query = (run) => use(({ sql }) => queryOn(sql)(run))
-  yield* Effect.retry(query((sql) => sql`select 1`), { schedule: patience, while: (error) => error.retriable })
+  const ask = query((sql) => sql`select 1`)
+  yield* Effect.catchIf(
+    ask,
+    (error) => error.retriable,
+    (error) =>
+      Effect.andThen(
+        Effect.logWarning(`${error.message}; trying again for 15 seconds`),
+        Effect.retry(ask, { schedule: patience, while: (error) => error.retriable }),
+      ),
+  )
   return { query, transaction: (run) => use((connection) => transactionOn(connection, run)) }
 })
 
@@ -68,6 +77,7 @@ const connect = (options: Options): Effect.Effect<Connection, never, Scope.Scope
       const connection = { breaks: 0 }
       const sql = postgres(Redacted.value(options.url), {
         max: 1,
+        backoff: (attempt) => Math.min(1, 3 ** attempt / 100),
         onnotice: () => {},
         onclose: () => connection.breaks++,
         connection: {
@@ -110,6 +120,9 @@ const passing = /^(08|53|57|58|40|55P03|25P0[234])/
 /** Classes whose messages can repeat what was to be written: data exceptions and violated constraints. */
 const telling = /^2[123]/
 
+/** Credentials that are not accepted, and a database that does not exist. */
+const connecting = /^(28|3D)/
+
 /** Neither the message nor the cause repeats rows: they go into logs. */
 const failure = (cause: unknown): PipelineError => {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown"
@@ -122,6 +135,14 @@ const failure = (cause: unknown): PipelineError => {
       message:
         `Postgres${where} cannot be reached or closed the connection (${code}); check its address and that it runs`,
       cause,
+    })
+  }
+  if (connecting.test(code)) {
+    return new PipelineError({
+      reason: "Sink",
+      retriable: false,
+      message: `Postgres refused the connection (SQLSTATE ${code}): ${cause.message}; ` +
+        "check the user, the password and the database in its address",
     })
   }
   const { message, table_name: table, column_name: column, constraint_name: constraint } = cause

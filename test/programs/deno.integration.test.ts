@@ -19,6 +19,7 @@ Broker.describeWithBroker("programs under Deno", () => {
         DATABASE_URL: url,
         PREFIX: prefix,
         PORT: "0",
+        DASHBOARD_PORT: "0",
         HOST: "127.0.0.1",
         LOG_LEVEL: "Info",
       }

@@ -1,0 +1,92 @@
+/** Where programs listen, and what all of them answer there: their figures, for Prometheus. */
+import { createServer } from "node:http"
+import { NodeHttpServer } from "@effect/platform-node"
+import { type Duration, Effect, Layer, Schema } from "effect"
+import { HttpRouter, HttpServer, type HttpServerError, HttpServerResponse } from "effect/http"
+import { PrometheusMetrics } from "effect/observability"
+import { Settings } from "../index.ts"
+
+const port = { least: 0, most: 65535 }
+
+const host = Settings.string("HOST", { doc: "The address to listen on", fallback: "0.0.0.0" })
+
+/** Of the collector and of everything in one process. */
+export const listening = {
+  port: Settings.integer("PORT", { ...port, doc: "The port to listen on; 0 for any free one", fallback: "8080" }),
+  host,
+}
+
+/** Of the dashboard: not the collector's, for both can read the same settings. */
+export const dashboard = {
+  port: Settings.integer("DASHBOARD_PORT", {
+    ...port,
+    doc: "The port that a dashboard on its own listens on; 0 for any free one",
+    fallback: "8081",
+  }),
+  host,
+}
+
+/** Of programs that listen for nothing else. */
+export const metrics = {
+  metricsPort: Settings.integer("METRICS_PORT", {
+    ...port,
+    doc: "The port at which enrich, aggregate and store answer /metrics and /livez; without it, nowhere",
+    fallback: undefined,
+  }),
+  host,
+}
+
+/** Nothing can listen there. */
+export class CannotListen extends Schema.TaggedError<CannotListen>()("CannotListen", { message: Schema.String }) {}
+
+export interface Options {
+  readonly port: number
+  readonly host: string
+  /** The setting that the port is from. */
+  readonly setting: Settings.Setting<unknown>
+  /** How long a stop waits for answers that are under way. */
+  readonly patience?: Duration.Input
+  readonly disableListenLog?: boolean
+}
+
+/** Serves routes, and `/metrics` beside them. */
+export const serve = <R>(
+  routes: Layer.Layer<never, never, R>,
+  { port, host, setting, patience, disableListenLog = false }: Options,
+) =>
+  HttpRouter.serve(Layer.merge(routes, PrometheusMetrics.layerHttp()), { disableLogger: true, disableListenLog }).pipe(
+    Layer.provideMerge(
+      NodeHttpServer.layer(createServer, {
+        port,
+        host,
+        ...patience === undefined ? {} : { gracefulShutdownTimeout: patience },
+      }),
+    ),
+    Layer.catchTag(
+      "ServeError",
+      (error) => Layer.effect(HttpServer.HttpServer, Effect.fail(cannotListen(error, port, host, setting))),
+    ),
+  )
+
+const alive = HttpRouter.add("GET", "/livez", HttpServerResponse.text("alive\n"))
+
+/** Figures and a sign of life of a program without a server of its own, where it is told a port for them. */
+export const layerMetrics = ({ metricsPort: port, host }: Settings.Values<typeof metrics>) =>
+  port === undefined ? Layer.empty : serve(alive, { port, host, setting: metrics.metricsPort, patience: "1 second" })
+
+const cannotListen = (
+  { cause }: HttpServerError.ServeError,
+  port: number,
+  host: string,
+  { name }: Settings.Setting<unknown>,
+): CannotListen => {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "no reason given"
+  const message = code === "EADDRINUSE"
+    ? `port ${port} is taken: stop what listens there or set ${name}`
+    : code === "EACCES"
+    ? `port ${port} may not be used by this user: set ${name} to another`
+    : code === "EADDRNOTAVAIL" || code === "ENOTFOUND"
+    ? `${host} is not an address of this machine: set HOST to one that is`
+    : `cannot listen on port ${port} of ${host} (${code})`
+  return new CannotListen({ message })
+}
