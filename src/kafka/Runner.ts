@@ -2,7 +2,7 @@
  * Runs a pipeline in this process as a member of its consumer group: tasks come and go with rebalances, and what they
  * finish is committed together, by the pipeline's guarantee, while they work on.
  */
-import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Scope, Semaphore } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Scope, Semaphore } from "effect"
 import type { AnyFlow } from "../Flow.ts"
 import { Program } from "../Failures.ts"
 import {
@@ -63,7 +63,8 @@ export const defaults: Options = {
 const idleCommitEvery = Duration.toMillis("5 seconds")
 
 /**
- * Runs until interrupted; then finishes what is at hand, commits it and leaves the group, within `shutdownTimeout`.
+ * Runs until interrupted; then finishes what is at hand, commits it and leaves the group, within `shutdownTimeout`. Where
+ * that cannot be done, it fails with `PipelineError` of reason `Stopped` beside the interruption.
  *
  * Fails with `PipelineError` when the topics do not fit, when the group refuses this process, or when another process has
  * taken its transactional id. A task that fails is tried again or stops, without stopping others; when the pipeline ends
@@ -77,12 +78,24 @@ export const run = <E, R>(
     const stop = yield* Deferred.make<void>()
     const settings = { ...defaults, ...options }
     const work = yield* Effect.forkChild(Effect.scoped(untilStopped(pipeline, settings, Deferred.await(stop))))
-    return yield* Fiber.join(work).pipe(
-      Effect.onInterrupt(() =>
-        Effect.andThen(Deferred.succeed(stop, undefined), within(Fiber.join(work), settings.shutdownTimeout))
-      ),
-    )
+    const stopped = Effect.gen(function* () {
+      yield* Deferred.succeed(stop, undefined)
+      const ended = yield* within(Fiber.join(work), settings.shutdownTimeout)
+      if (Option.isNone(ended)) return yield* unfinished(pipeline.name)
+    })
+    return yield* Fiber.join(work).pipe(Effect.onInterrupt(() => stopped))
   })
+
+/** What a stop that could not commit everything fails with. */
+const unfinished = Effect.fnUntraced(function* (name: string) {
+  const error = new PipelineError({
+    reason: "Stopped",
+    retriable: false,
+    message: `${name} stopped, and what was at hand could not be committed: it is processed again by the next process`,
+  })
+  yield* Effect.logError(error.message)
+  return yield* error
+})
 
 const untilStopped = Effect.fnUntraced(function* <E, R>(
   pipeline: Pipeline<E, R>,
@@ -267,6 +280,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
 
   const stopped = runners().find((runner) => runner.failure() !== undefined)
   if (stopped !== undefined) return yield* taskStopped(name, stopped)
+  if (runners().some((runner) => runner.isBehind())) return yield* unfinished(name)
 }) as <E, R>(
   pipeline: Pipeline<E, R>,
   settings: Options,

@@ -39,6 +39,8 @@ export interface TaskRunner {
   readonly pause: Effect.Effect<void>
   /** Waits until nothing is at hand. */
   readonly idle: Effect.Effect<void>
+  /** Whether there is work that is not committed. */
+  readonly isBehind: () => boolean
   /** Whether the state in memory is the one that was committed last, by this very task. */
   holds(claim: Claim): boolean
   /** Everything finished since the last commit; it must be answered with one of the three below. */
@@ -162,6 +164,7 @@ export const make = Effect.fnUntraced(function* (
     resume: Effect.asVoid(gate.open),
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,
+    isBehind: () => atHand > 0 || committing || finished.some(({ source }) => source.length > 0),
     holds: (now) =>
       failure === undefined && now.commit === lastCommit &&
       Array.from(now.positions).every(([topic, position]) => positions.get(topic) === position),

@@ -2,7 +2,7 @@
  * Everything in one process: trackers and sample traffic -> collector -> enrich -> aggregate -> store -> dashboard. Kafka
  * is in memory and Postgres embedded, unless KAFKA_BROKERS and DATABASE_URL name real ones.
  */
-import { Console, Context, Deferred, Effect, Layer, Redacted, type Scope } from "effect"
+import { Cause, Console, Context, Deferred, Effect, Layer, Option, Redacted, type Scope } from "effect"
 import { HttpServer } from "effect/http"
 import { type Topics, topics } from "../../schemas/index.ts"
 import * as Collector from "../clickstream/collector/Collector.ts"
@@ -41,12 +41,16 @@ type Failure = Task.PipelineError
 
 const together = { concurrency: "unbounded", discard: true } as const
 
-/** Runs until the scope ends; a failure is the failure of the whole. */
+/** Runs until the scope ends; a failure, also one of its end, is the failure of the whole. */
 const inBackground = <R>(
   failed: Deferred.Deferred<never, Failure>,
   part: Effect.Effect<void, Failure, R>,
 ): Effect.Effect<void, never, R | Scope.Scope> =>
-  Effect.asVoid(Effect.forkScoped(Effect.onError(part, (cause) => Deferred.failCause(failed, cause))))
+  Effect.asVoid(
+    Effect.forkScoped(
+      Effect.onError(part, (cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Deferred.failCause(failed, cause)),
+    ),
+  )
 
 const pruning = (tables: string) =>
   Effect.forever(Effect.andThen(Effect.sleep("1 minute"), Tables.prune(embedded, tables)))
@@ -91,8 +95,8 @@ Environment.run("start", settings, (values) => {
     disableListenLog: true,
   }).pipe(Layer.provide(LiveFigures.layer(values.prefix)))
 
+  const failed = Deferred.makeUnsafe<never, Failure>()
   return Effect.gen(function* () {
-    const failed = yield* Deferred.make<never, Failure>()
     // What is started last is stopped first: what still flows finds the next stage at work.
     yield* Effect.andThen(Admin.createTopics(contracts(to, brokers === undefined)), Tables.migrate(tables))
     yield* inBackground(failed, Effect.forEach(store(values), (one) => Runner.run(one, run), together))
@@ -105,6 +109,7 @@ Environment.run("start", settings, (values) => {
     return yield* Deferred.await(failed)
   }).pipe(
     Effect.scoped,
+    Effect.onInterrupt(() => Effect.flatMap(Deferred.poll(failed), Option.getOrElse(() => Effect.void))),
     Effect.provide(Layer.merge(Producer.layer().pipe(Layer.provideMerge(kafka)), database)),
   )
 })

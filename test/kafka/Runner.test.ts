@@ -21,8 +21,9 @@ import {
 } from "../../src/index.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import type * as Delivery from "../../src/kafka/Delivery.ts"
+import * as Faults from "../../src/kafka/Faults.ts"
 import * as Partitioner from "../../src/kafka/Partitioner.ts"
-import { options, stop, until } from "../support/Simulation.ts"
+import { options, start, stop, until } from "../support/Simulation.ts"
 
 const Reading = Schema.Struct({ id: Schema.Int, at: Schema.Int })
 const Readings = Topic.make({
@@ -129,6 +130,37 @@ describe("Runner", () => {
         "millrace-version",
         "millrace-failed-at",
       ])
+    }).pipe(Effect.provide(layer)))
+
+  it.effect.each([["hang", Faults.hang], ["are refused", Faults.unreachable]] as const)(
+    "fails when a stop cannot commit what is at hand, because commits %s",
+    ([, fault]) =>
+      Effect.gen(function* () {
+        const control = yield* ClusterMemory.Control
+        yield* Admin.createTopics(contracts)
+        const { fiber, use } = yield* start(pipeline, Faults.none)
+        yield* send(readings(0, 50))
+        yield* until("copies", Effect.map(control.records("copies"), (records) => records.length === 50))
+        yield* use(Faults.every(({ operation }) => operation === "EndTxn" || operation === "TxnOffsetCommit", fault))
+        yield* send(readings(50, 100))
+        yield* stop(fiber)
+        const exit = yield* Fiber.await(fiber)
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasFails(exit.cause))
+        assert.match(
+          (Cause.squash((exit as Exit.Failure<void, unknown>).cause) as Error).message,
+          /^counting stopped, and what was at hand could not be committed/,
+        )
+      }).pipe(Effect.provide(layer)),
+  )
+
+  it.effect("ends without a failure when a stop has committed everything", () =>
+    Effect.gen(function* () {
+      yield* Admin.createTopics(contracts)
+      const { fiber } = yield* start(pipeline, Faults.none)
+      yield* send(readings(0, 50))
+      yield* stop(fiber)
+      const exit = yield* Fiber.await(fiber)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
     }).pipe(Effect.provide(layer)))
 
   it.effect("stops a task at a defect, names the record, and goes on with the others", () =>
