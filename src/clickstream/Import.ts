@@ -16,7 +16,10 @@ export class ImportError extends Schema.TaggedError<ImportError>()("ImportError"
 
 export interface ImportOptions extends Pick<Options, "program"> {
   readonly file: string
-  /** Without it, one is made of the beginning of the log: the same for every import of it. */
+  /**
+   * Without it, one is made of the log's first line: the same for every import of the log, also when it has grown. Who has
+   * that line can find out which address an id was made of.
+   */
   readonly hashKey: Redacted.Redacted<string> | undefined
   readonly naming: Naming
   /** Lines per second; without it, as fast as the brokers take them. */
@@ -31,6 +34,8 @@ export interface Imported {
   /** Lines that are not in the format: they are dead letters now. */
   readonly malformed: number
   readonly bytes: number
+  /** Lines per second since the start. */
+  readonly rate: number
 }
 
 const chunk = 500
@@ -52,7 +57,7 @@ export const run = Effect.fn("Import.run")(function* (
   yield* notTooOld(file, naming)
   const options = { to: topics(naming), file: basename(file), hashKey: hashKey ?? keyOf(file), program }
   const started = yield* Clock.currentTimeMillis
-  let done: Imported = { lines: 0, malformed: 0, bytes: 0 }
+  let done: Imported = { lines: 0, malformed: 0, bytes: 0, rate: 0 }
   let begun = 0
   const take = Effect.fnUntraced(function* (some: ReadonlyArray<Line>) {
     begun += some.length
@@ -67,13 +72,17 @@ export const run = Effect.fn("Import.run")(function* (
     Stream.mapEffect((some) => Effect.map(take(some), (records) => ({ some, records }))),
     Stream.mapEffect(({ some, records }) => Effect.as(send(records), { some, records }), { concurrency: 4 }),
     Stream.runForEach(({ some, records }) =>
-      Effect.sync(() => {
+      Effect.clockWith((clock) => {
+        const seconds = Math.max(1, clock.currentTimeMillisUnsafe() - started) / 1000
+        const lines = done.lines + some.length
         done = {
-          lines: done.lines + some.length,
+          lines,
           malformed: done.malformed + records.filter(({ topic }) => topic === options.to.dlt.name).length,
           bytes: some.at(-1)!.end,
+          rate: lines / seconds,
         }
         progress(done)
+        return Effect.void
       })
     ),
   )
@@ -102,8 +111,13 @@ const unreadable = (file: string): ImportError => new ImportError({ message: `${
 
 const megabyte = 1024 * 1024
 
-const keyOf = (file: string): Redacted.Redacted<string> =>
-  Redacted.make(createHash("sha256").update(part(file, 0)).digest("base64url"))
+const keyOf = (file: string): Redacted.Redacted<string> => {
+  const beginning = part(file, 0)
+  const first = beginning.toString("latin1").search(/[^\r\n]/)
+  const end = beginning.indexOf(10, first)
+  const line = beginning.subarray(first, end === -1 ? undefined : end)
+  return Redacted.make(createHash("sha256").update(line).digest("base64url"))
+}
 
 /** Up to a megabyte of the file. */
 const part = (file: string, from: number): Buffer => {

@@ -22,14 +22,15 @@ export const recordOf = (
   now: number,
   live?: { readonly loop: string },
 ): Producer.ProducerRecord => {
-  const parsed = AccessLog.parse(line.bytes.toString("utf8"))
-  if (Result.isFailure(parsed)) {
+  const dead = (reason: { readonly _tag: string; readonly field: string; readonly message: string }) => {
     const headers = [
       ["millrace-file", Buffer.from(file)],
       ["millrace-line", Buffer.from(String(line.number))],
     ] as const
-    return DeadLetter.of(to.dlt, { key: null, value: line.bytes, headers, reason: parsed.failure, program, at: now })
+    return DeadLetter.of(to.dlt, { key: null, value: line.bytes, headers, reason, program, at: now })
   }
+  const parsed = AccessLog.parse(line.bytes.toString("utf8"))
+  if (Result.isFailure(parsed)) return dead(parsed.failure)
   const eventId = AccessLog.eventId(line.number, line.bytes)
   const message = AccessLog.toMessage(parsed.success, {
     eventId: live === undefined ? eventId : `${live.loop}-${eventId}`,
@@ -41,8 +42,7 @@ export const recordOf = (
   const encoded = to.raw.encode(message)
   if (Result.isFailure(encoded)) {
     const { field, message } = encoded.failure
-    const reason = { _tag: "DecodeError", field, message }
-    return DeadLetter.of(to.dlt, { key: null, value: line.bytes, headers: [], reason, program, at: now })
+    return dead({ _tag: "DecodeError", field, message })
   }
   return { topic: to.raw.name, key: Buffer.from(to.raw.keyOf(message)!), value: encoded.success }
 }

@@ -117,7 +117,8 @@ export const privacy = {
   hashKey: Settings.secret("HASH_KEY", {
     doc:
       "What visitors' ids are hashed with where they are made of addresses or anonymised: the same in all programs. " +
-      "Without it, a collector makes a new one at every start, and an import one of its log",
+      "Without it, a collector makes a new one at every start, and an import one of its log's first line, which keeps " +
+      "nothing from somebody who has the log",
     fallback: undefined,
   }),
 }

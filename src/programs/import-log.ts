@@ -51,7 +51,7 @@ Environment.run("import-log", settings, (values) =>
       rate,
       hashKey: values.hashKey,
       program: yield* Failures.Program,
-      progress: ({ bytes, lines }) => bar.update(bytes, { lines }),
+      progress: ({ bytes, lines, rate }) => bar.update(bytes, { lines, rate: Math.round(rate) }),
     }).pipe(Effect.ensuring(Effect.sync(() => bar.stop())))
     yield* Console.log(
       `${lines} lines imported, ${malformed} of them malformed: they are in ${topics(naming).dlt.name}`,
@@ -60,13 +60,13 @@ Environment.run("import-log", settings, (values) =>
 
 const progressBar = (file: string): SingleBar => {
   const bar = new SingleBar({
-    format: "{bar} {percentage} % | {lines} lines | {eta_formatted} left",
+    format: "{bar} {percentage} % | {lines} lines | {rate} lines/s | {eta_formatted} left",
     barsize: 30,
     hideCursor: true,
     noTTYOutput: true,
     notTTYSchedule: 5_000,
     etaBuffer: 50,
   })
-  bar.start(statSync(file, { throwIfNoEntry: false })?.size ?? 0, 0, { lines: 0 })
+  bar.start(statSync(file, { throwIfNoEntry: false })?.size ?? 0, 0, { lines: 0, rate: 0 })
   return bar
 }
