@@ -80,6 +80,8 @@ export interface Outgoing {
   readonly row: number
   /** What it fails with, where that is not its row. */
   readonly unit?: number
+  /** The tag of the failure that a route sent here. */
+  readonly failure?: string
 }
 
 /** What one batch changed in one keyed store: logged when the batch commits. */

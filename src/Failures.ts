@@ -102,7 +102,7 @@ const settle = <A, F>(
     const sent = route.send({ failed: failed as Failed<never>, source: batch.source, program, at })
     switch (sent._tag) {
       case "Outgoing":
-        outgoing.push(sent.outgoing)
+        outgoing.push({ ...sent.outgoing, failure: (failed.reason as Failure)._tag })
         break
       case "Dropped":
         dropped.push({ row: failed.row, reason: (failed.reason as Failure)._tag })

@@ -13,6 +13,7 @@ import {
   sizeOf,
   type Undelivered,
 } from "./Delivery.ts"
+import * as Counters from "./Counters.ts"
 import * as Leaders from "./Leaders.ts"
 import { forKey } from "./Partitioner.ts"
 import { patiently } from "./Retry.ts"
@@ -271,7 +272,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
         Effect.mapError((error) => new ProducerError({ reason: "Timeout", message: error.message, cause: error })),
       )
       if (Option.isNone(admitted)) return yield* notAdmitted(records)
-      return yield* Deferred.await(admitted.value.done)
+      yield* Deferred.await(admitted.value.done)
+      yield* Counters.acknowledged(records)
     }),
     failingSince: Effect.sync(() => failingSince),
   })

@@ -23,6 +23,7 @@ import { assign, decodeOwned, encodeOwned, taskKey } from "./Assignment.ts"
 import * as Changelog from "./Changelog.ts"
 import { Cluster, type KafkaError } from "./Cluster.ts"
 import { asPipelineError } from "./Errors.ts"
+import * as Counters from "./Counters.ts"
 import * as Fetcher from "./Fetcher.ts"
 import * as Leaders from "./Leaders.ts"
 import * as Membership from "./Membership.ts"
@@ -169,6 +170,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
         if (error === undefined) runner.committed(one, exit.value.commit)
         else yield* runner.fail(error)
       }
+      yield* Counters.committed(name, work.filter(({ task }) => !refused.has(task)))
       return "done"
     }
     for (const [one, runner] of taken) runner.putBack(one)

@@ -20,8 +20,23 @@ export interface Options<in A> {
   readonly atMost?: number
 }
 
-/** Ids that were forgotten before their window was over. */
-export const forgotten = Metric.counter("millrace_deduplicate_forgotten_total", { incremental: true })
+/** Ids that were forgotten before their window was over, by store. */
+export const forgotten = Metric.counter("millrace_deduplicate_forgotten_total", {
+  description: "Ids that were forgotten before their window was over, by store",
+  incremental: true,
+})
+
+/** The first time in a process is told. */
+const count = Effect.fnUntraced(function* (store: string, lost: number) {
+  const counter = Metric.withAttributes(forgotten, { store })
+  if (Number((yield* Metric.value(counter)).count) === 0) {
+    yield* Effect.logWarning(
+      `store ${store} holds as many ids as it may, and forgets the oldest before their window is over: ` +
+        "a repeat that comes later than that goes through; let it remember more",
+    )
+  }
+  yield* Metric.update(counter, lost)
+})
 
 /**
  * Drops records whose id came before within the window, counted as `repeat`: the first one goes on. Ids are remembered
@@ -38,9 +53,7 @@ export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Lo
         Effect.suspend(() => {
           const out = seen.filter(batch)
           const lost = seen.takeForgotten()
-          return lost === 0
-            ? Effect.succeed(out)
-            : Effect.as(Metric.update(Metric.withAttributes(forgotten, { store: options.name }), lost), out)
+          return lost === 0 ? Effect.succeed(out) : Effect.as(count(options.name, lost), out)
         })
     }),
     { stage: "deduplicate", stores: [{ name: options.name, value: codec }] },

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Metric, Schema } from "effect"
+import { PrometheusMetrics } from "effect/observability"
 import {
   Admin,
   Aggregate,
@@ -152,6 +153,30 @@ describe("Runner", () => {
         )
       }).pipe(Effect.provide(layer)),
   )
+
+  it.effect("counts what is committed, once, also when a commit had to be tried again", () =>
+    Effect.gen(function* () {
+      const control = yield* ClusterMemory.Control
+      yield* Admin.createTopics(contracts)
+      const records = readings(0, 100)
+      yield* send(records.with(50, { ...records[50]!, value: Buffer.from("{") }))
+      const { fiber } = yield* start(
+        pipeline,
+        Faults.nth(1, ({ operation }) => operation === "TxnOffsetCommit", Faults.refuse("KAFKA_STORAGE_ERROR")),
+      )
+      yield* until("copies", Effect.map(control.records("copies"), (records) => records.length === 99))
+      yield* stop(fiber)
+      const figures = (yield* PrometheusMetrics.format()).split("\n")
+      for (
+        const line of [
+          'millrace_records_read_total{pipeline="counting",topic="readings"} 100',
+          'millrace_records_written_total{pipeline="counting",topic="copies"} 99',
+          'millrace_records_failed_total{pipeline="counting",topic="dlt",reason="DecodeError"} 1',
+          'millrace_records_folded_total{pipeline="counting",stage="minutes"} 99',
+          'millrace_records_produced_total{topic="readings"} 100',
+        ]
+      ) assert.include(figures, line)
+    }).pipe(Effect.provide(layer), Effect.provideService(Metric.MetricRegistry, new Map())))
 
   it.effect("ends without a failure when a stop has committed everything", () =>
     Effect.gen(function* () {

@@ -65,6 +65,8 @@ describe("start, all embedded", () => {
           }
           return text
         })
+        const metrics = yield* Effect.promise(() => fetch(`${address}/metrics`).then((answer) => answer.text()))
+        assert.match(metrics, /^millrace_records_read_total\{pipeline="clickstream-enrich",.*\} \d+$/m)
         assert.match(figures, /event: current\ndata: \{"at":\d+,"minutes":\[\[/)
         yield* program.signal("SIGINT")
         const end = yield* program.ended

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Metric, Schema } from "effect"
+import { Effect, Logger, Metric, Schema } from "effect"
 import { Decode, Deduplicate, Flow, Ingest, merge, Topic } from "../../src/index.ts"
 import type { Source } from "../../src/Batch.ts"
 import { run, sources, type Stores } from "../support/FlowRunner.ts"
@@ -39,16 +39,21 @@ describe("Deduplicate", () => {
       assert.deepStrictEqual(yield* kept([["a", 100], ["b", 120], ["c", 90], ["a", 91]]), [0, 1, 2])
     }))
 
-  it.effect("forgets the oldest ids beyond the cap, and counts them", () =>
+  const warnings: Array<string> = []
+  const logger = Logger.make(({ logLevel }) => warnings.push(logLevel))
+
+  it.effect("forgets the oldest ids beyond the cap, counts them, and warns once", () =>
     Effect.gen(function* () {
       const before = (yield* Metric.value(Metric.withAttributes(Deduplicate.forgotten, { store: "seen" }))).count
       assert.deepStrictEqual(
         yield* kept([["a", 1], ["b", 1], ["c", 1], ["b", 1], ["c", 1], ["a", 1]], { atMost: 2 }),
         [0, 1, 2, 5],
       )
+      yield* kept([["a", 1], ["b", 1], ["c", 1]], { atMost: 2 })
       const after = (yield* Metric.value(Metric.withAttributes(Deduplicate.forgotten, { store: "seen" }))).count
-      assert.strictEqual(Number(after) - Number(before), 2)
-    }))
+      assert.strictEqual(Number(after) - Number(before), 3)
+      assert.deepStrictEqual(warnings, ["Warn"])
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()), Effect.provide(Logger.layer([logger]))))
 
   it.effect("takes records of two topics apart that have the same offset", () =>
     Effect.gen(function* () {

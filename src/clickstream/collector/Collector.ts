@@ -3,7 +3,7 @@
  * come in, records for `user.clicks.raw` go out, and 200 is answered when the brokers have acknowledged all of them.
  */
 import { Buffer } from "node:buffer"
-import { Clock, Effect, Layer, Option, type Redacted, Result } from "effect"
+import { Clock, Effect, Layer, Metric, Option, type Redacted, Result } from "effect"
 import { HttpRouter, type HttpServerRequest, HttpServerResponse } from "effect/http"
 import type { Topics } from "../../../schemas/index.ts"
 import type { RawClick } from "../../../schemas/RawClicks.ts"
@@ -78,6 +78,12 @@ export const routes = (options: Options): Layer.Layer<never, never, HttpRouter.H
       )
     })
   )
+
+/** Answers to requests that bring events. */
+const answers = Metric.counter("millrace_collector_answers_total", {
+  description: "Answers to requests that bring events, by HTTP status",
+  incremental: true,
+})
 
 /** Takes one request from its bytes to its answer. */
 const collecting = (
@@ -208,6 +214,8 @@ const collecting = (
           Effect.sync(() => places.giveBack()),
         )
         : Effect.succeed(unavailable)
+    ).pipe(
+      Effect.tap(({ status }) => Metric.update(Metric.withAttributes(answers, { status: String(status) }), 1)),
     )
 }
 
