@@ -6,6 +6,7 @@ import { Settings } from "../src/index.ts"
 import * as Environment from "../src/programs/environment.ts"
 import * as Processing from "../src/programs/processing.ts"
 import * as Server from "../src/programs/server.ts"
+import * as Telemetry from "../src/programs/telemetry.ts"
 
 const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
 
@@ -21,7 +22,7 @@ const settings: ReadonlyArray<Settings.Setting<unknown>> = [
   Processing.enriching,
   Processing.counting,
   Processing.running,
-  Environment.logging,
+  Telemetry.settings,
 ].flatMap((group) => Object.values(group))
 
 const begin = "<!-- settings: npm run settings -->"

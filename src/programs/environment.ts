@@ -8,7 +8,6 @@ import {
   Effect,
   Exit,
   Layer,
-  Logger,
   Redacted,
   References,
   Result,
@@ -19,6 +18,7 @@ import manifest from "../../package.json" with { type: "json" }
 import { Failures, Kafka, Postgres, Settings } from "../index.ts"
 import * as ClusterClient from "../kafka/ClusterClient.ts"
 import { running } from "./processing.ts"
+import * as Telemetry from "./telemetry.ts"
 
 const broker = (text: string): Result.Result<string, string> =>
   /^(\[[0-9a-f:.]+\]|[^\s:/]+):\d{1,5}$/i.test(text)
@@ -123,19 +123,6 @@ export const privacy = {
   }),
 }
 
-export const logging = {
-  logFormat: Settings.choice("LOG_FORMAT", {
-    doc: "Log lines for people or for machines; without it, for people on a terminal",
-    fallback: undefined,
-    of: ["pretty", "json"],
-  }),
-  logLevel: Settings.choice("LOG_LEVEL", {
-    doc: "The least important log lines that are written",
-    fallback: "Info",
-    of: ["Debug", "Info", "Warn", "Error"],
-  }),
-}
-
 const both = (names: ReadonlyArray<string>): string => `${names.join(" and ")} ${names.length === 1 ? "is" : "are"}`
 
 const { databaseLockTimeout } = database
@@ -228,11 +215,6 @@ const provider = (): ConfigProvider.ConfigProvider => {
   }
 }
 
-const logger = (format: "pretty" | "json" | undefined) =>
-  Logger.layer([
-    (format ?? (process.stderr.isTTY ? "pretty" : "json")) === "pretty" ? Logger.consolePretty() : Logger.consoleJson,
-  ])
-
 /**
  * Reads the settings and runs the program. The first SIGINT or SIGTERM interrupts it, so that it finishes what is at hand
  * and the process ends with 0; a second one ends it at once with 130. A failure is told in its own words, and ends it
@@ -244,9 +226,10 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
   program: (values: Settings.Values<S>) => Effect.Effect<void, E>,
 ): void => {
   const main = Effect.gen(function* () {
-    const all = yield* Settings.read({ ...logging, ...settings }, rules)
-    const values = all as typeof all & Settings.Values<typeof logging>
-    yield* Effect.provide(program(all as Settings.Values<S>), logger(values.logFormat)).pipe(
+    const all = yield* Settings.read({ ...Telemetry.settings, ...settings }, rules)
+    const values = all as typeof all & Settings.Values<typeof Telemetry.settings>
+    const telemetry = Telemetry.layer({ name, version: manifest.version }, values)
+    yield* Effect.provide(program(all as Settings.Values<S>), telemetry).pipe(
       Effect.provideService(References.MinimumLogLevel, values.logLevel),
     )
   }).pipe(

@@ -19,6 +19,7 @@ import { Admin, EmbeddedPostgres, KafkaMemory, Producer, Runner, Settings, type 
 import * as Environment from "./environment.ts"
 import * as Processing from "./processing.ts"
 import * as Server from "./server.ts"
+import * as Telemetry from "./telemetry.ts"
 import { welcome } from "./welcome.ts"
 
 const settings = {
@@ -34,7 +35,7 @@ const settings = {
   repeatIds: Settings.withFallback(Processing.enriching.repeatIds, "50000"),
   ...Processing.counting,
   ...Processing.running,
-  logLevel: Settings.withFallback(Environment.logging.logLevel, "Warn"),
+  logLevel: Settings.withFallback(Telemetry.settings.logLevel, "Warn"),
 }
 
 type Failure = Task.PipelineError

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFileSync } from "node:fs"
+import { createServer } from "node:http"
 import { count } from "../../scripts/count-log.ts"
 import * as Database from "../support/Database.ts"
 import * as Program from "../support/Program.ts"
@@ -73,6 +74,33 @@ describe("start, all embedded", () => {
         assert.strictEqual(end.code, 0, end.output)
       }), 90_000)
   }
+
+  it.live("sends its figures to an OpenTelemetry collector", () =>
+    Effect.gen(function* () {
+      const received = Promise.withResolvers<string>()
+      const collector = yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          const server = createServer(async (request, response) => {
+            const body = await Array.fromAsync(request)
+            response.end("{}")
+            if (request.url === "/v1/metrics") received.resolve(String(Buffer.concat(body)))
+          })
+          await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+          return server
+        }),
+        (server) => Effect.sync(() => server.close()),
+      )
+      const { port } = collector.address() as { readonly port: number }
+      const program = yield* Program.start("start", {
+        env: { PORT: "0", OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}/` },
+      })
+      yield* addressOf(program)
+      const body = yield* Effect.promise(() => received.promise)
+      assert.include(body, "millrace-start")
+      yield* program.signal("SIGINT")
+      const end = yield* program.ended
+      assert.strictEqual(end.code, 0, end.output)
+    }), 60_000)
 
   it.live("says everything that is wrong with its settings, and ends with 1", () =>
     Effect.gen(function* () {
