@@ -2,7 +2,7 @@
 import { statSync } from "node:fs"
 import { parseArgs } from "node:util"
 import { SingleBar } from "cli-progress"
-import { Console, Effect, Layer, Result } from "effect"
+import { Console, Duration, Effect, Layer, Result } from "effect"
 import { topics } from "../../schemas/index.ts"
 import * as Import from "../clickstream/Import.ts"
 import * as Names from "../clickstream/Names.ts"
@@ -43,30 +43,40 @@ const settings = { ...Environment.kafka, ...Environment.naming, ...Environment.p
 Environment.run("import-log", settings, (values) =>
   Effect.gen(function* () {
     const naming = { ...values, prefix: prefix ?? values.prefix }
-    const bar = progressBar(file)
     yield* Admin.createTopics(Object.values(topics(naming)))
+    const bar = progressBar(file)
     const { lines, malformed } = yield* Import.run({
       file,
       naming,
       rate,
       hashKey: values.hashKey,
       program: yield* Failures.Program,
-      progress: ({ bytes, lines, rate }) => bar.update(bytes, { lines, rate: Math.round(rate) }),
+      progress: bar.update,
     }).pipe(Effect.ensuring(Effect.sync(() => bar.stop())))
     yield* Console.log(
       `${lines} lines imported, ${malformed} of them malformed: they are in ${topics(naming).dlt.name}`,
     )
   }).pipe(Effect.provide(Producer.layer().pipe(Layer.provideMerge(Environment.layerKafka(values))))))
 
-const progressBar = (file: string): SingleBar => {
+const progressBar = (file: string) => {
+  const total = statSync(file, { throwIfNoEntry: false })?.size ?? 0
   const bar = new SingleBar({
-    format: "{bar} {percentage} % | {lines} lines | {rate} lines/s | {eta_formatted} left",
+    format: "{bar} {percentage} % | {lines} lines | {rate} lines/s | {left} left",
     barsize: 30,
     hideCursor: true,
     noTTYOutput: true,
     notTTYSchedule: 5_000,
-    etaBuffer: 50,
   })
-  bar.start(statSync(file, { throwIfNoEntry: false })?.size ?? 0, 0, { lines: 0, rate: 0 })
-  return bar
+  bar.start(total, 0, { lines: 0, rate: 0, left: "?" })
+  return {
+    update: ({ bytes, lines, rate }: Import.Imported) => {
+      const seconds = Math.ceil((total / bytes - 1) * lines / rate)
+      bar.update(bytes, {
+        lines,
+        rate: Math.round(rate),
+        left: Duration.format(Duration.seconds(Math.max(0, seconds))),
+      })
+    },
+    stop: () => bar.stop(),
+  }
 }

@@ -98,6 +98,7 @@ Broker.describeWithOwnBroker("programs on Apache Kafka and Postgres", () => {
           }), { concurrency: "unbounded" })
         const imported = yield* importing.ended
         assert.strictEqual(imported.code, 0, imported.output)
+        assert.match(imported.output, / \d+ % \| \d+ lines \| \d+ lines\/s \| \d+s left/)
 
         const stored = Effect.all([
           number(sql, "select count(*) as n from clicks"),
