@@ -61,7 +61,8 @@ export const groups = (it: Vitest.MethodsNonLive<Cluster>): void => {
         memberId,
         "mine",
       ]])
-      assert.strictEqual(yield* stateOf(group), "CompletingRebalance")
+      // A coordinator with replicas tells of a new group when they have it.
+      yield* eventually("a group that completes", stateOf(group), (state) => state === "CompletingRebalance")
       const member = identityOf(group, joined)
       yield* cluster.heartbeat(member)
       const assignment = yield* cluster.syncGroup(member, protocol, assignments(member))

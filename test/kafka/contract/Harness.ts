@@ -95,13 +95,18 @@ export const recordsOf = Effect.fnUntraced(function* (values: ReadonlyArray<stri
   } satisfies Records
 })
 
+/** One request to each leader. */
 export const produce = Effect.fnUntraced(function* (
   batches: ReadonlyArray<ProduceBatch>,
   transactionalId: string | null = null,
 ): Effect.fn.Return<ReadonlyArray<ProduceResult>, KafkaError, Cluster> {
   const cluster = yield* Cluster
-  const node = yield* leaderOf(batches[0]!)
-  return yield* cluster.produce({ node, transactionalId, timeout: 10_000, compression: "none", batches })
+  const nodes = yield* Effect.forEach(batches, leaderOf)
+  const results = yield* Effect.forEach(new Set(nodes), (node) => {
+    const own = batches.filter((_, i) => nodes[i] === node)
+    return cluster.produce({ node, transactionalId, timeout: 10_000, compression: "none", batches: own })
+  })
+  return results.flat()
 })
 
 /** Writes records with these values to a partition, without a producer id, and answers the base offset. */
