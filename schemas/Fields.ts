@@ -8,7 +8,12 @@ export const personal = <S extends Schema.Top>(schema: S, description: string): 
 /** Optional as trackers mean it: absent or null. */
 export const optional = <S extends Schema.Constraint>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
 
-export const Id = Schema.String.check(Schema.isNonEmpty(), Schema.isMaxLength(512))
+/** NUL and halves of surrogate pairs are refused: no database holds them, and ids that differ in nothing else would merge. */
+export const Id = Schema.String.check(
+  Schema.isNonEmpty(),
+  Schema.isMaxLength(512),
+  Schema.isPattern(/^[^\0\p{Cs}]*$/u, { message: "must not contain NUL or half of a surrogate pair" }),
+)
 
 /** Milliseconds since 1970, up to the year 9999. */
 export const Millis = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 253_402_300_799_999 }))

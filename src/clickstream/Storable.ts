@@ -16,4 +16,5 @@ const cleaned = (value: unknown): unknown => {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [clean(key), cleaned(inner)]))
 }
 
-const clean = (text: string): string => text.replaceAll("\0", "\ufffd").toWellFormed()
+/** The text as it is stored. */
+export const clean = (text: string): string => text.replaceAll("\0", "\ufffd").toWellFormed()

@@ -4,7 +4,7 @@ import { type Naming, topics } from "../../schemas/index.ts"
 import { DeadLetter, Decode, Failures, Flow, Ingest, merge, Pipeline, Postgres } from "../index.ts"
 import { pipelines, tablePrefix } from "./Names.ts"
 import * as Rows from "./Rows.ts"
-import { storable } from "./Storable.ts"
+import { clean, storable } from "./Storable.ts"
 
 /** The pipelines that fill the tables, one per table: each at its own pace, and none held up by another. */
 export const store = (naming: Naming) => {
@@ -46,7 +46,8 @@ export const store = (naming: Naming) => {
   ] as const
 }
 
-const tables = (prefix: string) => ({
+/** What writes the rows of each table. */
+export const tables = (prefix: string) => ({
   clicks: table(`${prefix}clicks`, Rows.click, "on conflict (event_id) do nothing"),
   counts: table(
     `${prefix}clicks_per_minute`,
@@ -76,7 +77,7 @@ const tables = (prefix: string) => ({
   ),
 })
 
-/** Of rows with one key the last is written: a statement cannot change a row twice. */
+/** Of rows with one key, as it is stored, the last is written: a statement cannot change a row twice. */
 const table = <A>(
   name: string,
   row: (value: A) => object,
@@ -84,7 +85,7 @@ const table = <A>(
   keyOf?: (value: A) => string,
 ): Postgres.Sink<A> => ({
   write: (values, query) => {
-    const chosen = keyOf === undefined ? values : new Map(values.map((value) => [keyOf(value), value])).values()
+    const chosen = keyOf === undefined ? values : new Map(values.map((value) => [clean(keyOf(value)), value])).values()
     const rows = storable(Array.from(chosen, row))
     return Effect.asVoid(query((sql) =>
       sql.unsafe(

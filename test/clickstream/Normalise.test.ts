@@ -51,7 +51,7 @@ const message = (dice: Dice): Raw => {
   const bag = (...names: ReadonlyArray<string>) =>
     Object.fromEntries(names.filter(() => dice.int(0, 2) > 0).map((name) => [name, anything(dice)]))
   const type = dice.pick(["track", "page", "screen", "identify", "group", "alias"] as const)
-  const ids = dice.pick([{ userId: "u" }, { anonymousId: "a" }, { userId: "\ud800".repeat(500), anonymousId: null }])
+  const ids = dice.pick([{ userId: "u" }, { anonymousId: "a" }, { userId: "\u{1f980}".repeat(250), anonymousId: null }])
   return {
     type,
     messageId: `m${dice.int(0, 1e6)}`,

@@ -183,6 +183,30 @@ describe("Collector", () => {
       }
     }))
 
+  it.live("refuses ids that no table can hold, and names the field", () =>
+    collecting({}, async ({ url, raw, dead }) => {
+      const ids = Array.from(
+        { length: 64 },
+        (_, i) => `y${Array.from({ length: 6 }, (_, bit) => i >> bit & 1 ? "\ufffd" : "\0").join("")}`,
+      )
+      const batch = [
+        ...ids.map((anonymousId, i) => ({ ...track, messageId: `${i}`, anonymousId })),
+        ...["messageId", "userId"].map((field) => ({ ...track, [field]: "half \ud83e" })),
+        { ...track, type: "group", groupId: "g\0" },
+        { ...track, type: "alias", userId: "u", previousId: "p\0" },
+      ]
+      assert.strictEqual((await post(url, "/v1/batch", JSON.stringify({ batch }))).status, 200)
+      assert.deepStrictEqual((await raw()).map(({ anonymousId }) => anonymousId), [ids.at(-1)])
+      const fields = (await dead()).map(({ headers }) => headers["millrace-field"])
+      assert.sameMembers(fields, [
+        ...ids.slice(1).map(() => "anonymousId"),
+        "messageId",
+        "userId",
+        "groupId",
+        "previousId",
+      ])
+    }))
+
   it.live("answers 400 to what cannot be decoded, and keeps it as a dead letter", () =>
     collecting({ MAX_BODY_BYTES: "2000000" }, async ({ url, dead }) => {
       const bodies: ReadonlyArray<string | Uint8Array<ArrayBuffer>> = [
