@@ -18,19 +18,22 @@ export class InvalidClick extends Schema.TaggedError<InvalidClick>()("InvalidCli
 type Fields = Readonly<Record<string, unknown>>
 
 /**
- * The canonical form of a message that counts as a click. Properties of the message go before its context. Event time is
- * the corrected one, and the rule that found it is named. Fails with `InvalidClick` where the page's address is not one.
+ * The canonical form of a message that counts as a click. Event time is the corrected one, and the rule that found it is
+ * named.
+ *
+ * What page it was on is told by the context, and for a `page`, whose properties are the page's, by those first; the
+ * properties of others can mean anything. Of the addresses given the first counts that is one of the web, or a path.
+ * A page elsewhere (`file:`, `about:`, an app's own scheme) has no address. Fails with `InvalidClick` where addresses are
+ * given and none of them is any.
  */
 export const toClick = (raw: RawClick): Result.Result<Click, InvalidClick> => {
   const context = raw.context ?? nothing
   const properties = raw.properties ?? nothing
+  const own = raw.type === "page" ? properties : nothing
   const page = fields(context["page"])
-  const given = text(properties["url"]) ?? text(page["url"]) ?? text(properties["path"]) ?? text(page["path"])
-  const { url, path, campaign } = PageAddress.parse(given)
-  if (given !== null && path === null) {
-    const message = "the page's address is neither http(s)://... nor a path that begins with /"
-    return Result.fail(new InvalidClick({ field: "context.page.url", message }))
-  }
+  const address = addressOf(own, page)
+  if (Result.isFailure(address)) return Result.fail(address.failure)
+  const { url, path, campaign } = address.success
   const userId = raw.userId ?? null
   const anonymousId = raw.anonymousId ?? null
   const { time, rule } = corrected(raw)
@@ -46,12 +49,34 @@ export const toClick = (raw: RawClick): Result.Result<Click, InvalidClick> => {
     receivedAt: millisOf(raw.receivedAt),
     url,
     path,
-    title: text(properties["title"]) ?? text(page["title"]),
-    referrerHost: PageAddress.hostOf(text(properties["referrer"]) ?? text(page["referrer"])),
+    title: text(own["title"]) ?? text(page["title"]),
+    referrerHost: PageAddress.hostOf(text(own["referrer"]) ?? text(page["referrer"])),
     campaign: campaignOf(fields(context["campaign"])) ?? campaign,
     ...deviceOf(context),
     source: raw.source,
   })
+}
+
+const addressOf = (own: Fields, page: Fields): Result.Result<PageAddress.PageAddress, InvalidClick> => {
+  const given: ReadonlyArray<readonly [field: string, address: unknown]> = [
+    ["properties.url", own["url"]],
+    ["context.page.url", page["url"]],
+    ["properties.path", own["path"]],
+    ["context.page.path", page["path"]],
+  ]
+  let wrong: string | undefined
+  let elsewhere = false
+  for (const [field, value] of given) {
+    const address = text(value)
+    if (address === null) continue
+    const parsed = PageAddress.parse(address)
+    if (parsed.path !== null) return Result.succeed(parsed)
+    if (PageAddress.isElsewhere(address)) elsewhere = true
+    else wrong ??= field
+  }
+  if (wrong === undefined || elsewhere) return Result.succeed(PageAddress.none)
+  const message = "the page's address is neither scheme://... nor a path that begins with /"
+  return Result.fail(new InvalidClick({ field: wrong, message }))
 }
 
 /** Trackers in apps have no user agent, but say what it would. */

@@ -33,10 +33,16 @@ export const parse = (address: string | null): PageAddress => {
   }
 }
 
+/** Whether it is an address of another kind than the web's: of a file, an empty tab or an app. */
+export const isElsewhere = (address: string): boolean => {
+  const url = URL.parse(address.slice(0, 4 * longest))
+  return url !== null && !/^https?:$/.test(url.protocol)
+}
+
 /** The host of an address, in lower case; null where it has none. */
 export const hostOf = (address: string | null): string | null => absolute(address)?.host ?? null
 
-const none: PageAddress = { url: null, path: null, campaign: null }
+export const none: PageAddress = { url: null, path: null, campaign: null }
 
 const relative = (address: string) => {
   const [whole = ""] = address.slice(0, 4 * longest).split("#", 1)

@@ -95,7 +95,7 @@ describe("Normalise", () => {
             break
           default: {
             const click = toClick(decoded)
-            if (Result.isFailure(click)) assert.strictEqual(click.failure.field, "context.page.url")
+            if (Result.isFailure(click)) assert.match(click.failure.field, /^(properties|context\.page)\.(url|path)$/)
             else {
               const session = { id: "s", number: 1, firstPage: click.success.path }
               assert.isTrue(Result.isSuccess(enriched.encode({ ...click.success, session })))
@@ -122,11 +122,35 @@ describe("Normalise", () => {
     assert.deepStrictEqual(click.campaign, { source: "mail", medium: null, name: "spring", term: null, content: null })
   })
 
-  it("refuses an address that is none, and says which field", () => {
-    const refused = toClick(page({ context: { page: { url: "javascript:alert(1)" } } }))
-    assert.isTrue(Result.isFailure(refused))
-    assert.strictEqual(Result.isFailure(refused) && refused.failure.field, "context.page.url")
-  })
+  const garbage = ["nowhere", "www.shop.com/p/1", "http://[", "left-menu"]
+  for (const address of garbage) {
+    it(`refuses a page whose only address is ${address}, and says which field`, () => {
+      const refused = toClick(page({ properties: { path: address }, context: { page: { url: address } } }))
+      assert.strictEqual(Result.isFailure(refused) && refused.failure.field, "context.page.url")
+    })
+
+    it(`does not take ${address} for the page of a track`, () => {
+      const properties = { url: address, path: address, title: "Shoes", referrer: "https://other.example/" }
+      const click = clickOf(
+        page({ type: "track", event: "Clicked", properties, context: { page: { path: "/shoes" } } }),
+      )
+      assert.include(click, { path: "/shoes", title: null, referrerHost: null })
+    })
+
+    it(`finds the page's address behind ${address}`, () => {
+      const click = clickOf(
+        page({ properties: { url: address }, context: { page: { url: "https://shop.example/a" } } }),
+      )
+      assert.include(click, { url: "https://shop.example/a", path: "/a" })
+    })
+  }
+
+  for (const address of ["file:///home/ann/a.html", "about:blank", "capacitor://localhost/", "javascript:alert(1)"]) {
+    it(`keeps a click on ${address} without an address, unless there is another`, () => {
+      assert.include(clickOf(page({ context: { page: { url: address } } })), { url: null, path: null })
+      assert.include(clickOf(page({ context: { page: { url: address, path: "/" } } })), { url: "/", path: "/" })
+    })
+  }
 
   it("keys identities so that what is said later replaces what was said before", () => {
     const common = { messageId: "m", receivedAt: "2026-05-17T10:00:10.000Z", source: "web", userId: "u/1" }
