@@ -31,6 +31,8 @@ export interface Envelope {
 
 const kinds: ReadonlySet<unknown> = new Set(["track", "page", "screen", "identify", "group", "alias"])
 
+const ids = ["messageId", "userId", "anonymousId", "groupId", "previousId"] as const
+
 const deepest = 50
 
 /** Room for key and record batch around a message. */
@@ -47,6 +49,8 @@ export const toRecord = (
   if (envelope.type === undefined && !kinds.has(item["type"])) {
     return refuse("type", `must be one of ${[...kinds].join(", ")}`)
   }
+  const inexact = ids.find((name) => typeof item[name] === "number" && Math.abs(item[name]) > Number.MAX_SAFE_INTEGER)
+  if (inexact !== undefined) return refuse(inexact, "a number beyond 2^53 is not read exactly: send it as text")
   const message = canonical(item, envelope)
   const encoded = raw.encode(message as RawClick)
   if (Result.isFailure(encoded)) return refuse(encoded.failure.field, encoded.failure.message)
@@ -113,16 +117,19 @@ const of = (fields: Fields, ...names: ReadonlyArray<string>): Fields =>
   Object.fromEntries(names.flatMap((name) => fields[name] == null ? [] : [[name, fields[name]]]))
 
 const idOf = (value: unknown): string | null => {
-  if (typeof value === "number" && Number.isFinite(value)) return String(value)
+  if (typeof value === "number") return String(value)
   if (typeof value !== "string") return null
   const trimmed = value.trim()
   return trimmed === "" ? null : trimmed
 }
 
-/** Trackers write ISO 8601; some write milliseconds since 1970. */
+/**
+ * Trackers write ISO 8601; some write milliseconds since 1970. A number below 10^11 would be a time before March 1973: it
+ * is seconds, or something else, and no time here.
+ */
 const timeOf = (value: unknown): string | undefined => {
   if (typeof value === "string") return value
-  return typeof value === "number" && value >= 0 && value < 253_402_300_800_000
+  return typeof value === "number" && value >= 1e11 && value < 253_402_300_800_000
     ? new Date(value).toISOString()
     : undefined
 }

@@ -207,6 +207,41 @@ describe("Collector", () => {
       ])
     }))
 
+  it.live("takes ids that are numbers as text, and refuses those that JSON does not hold exactly", () =>
+    collecting({}, async ({ url, raw, dead }) => {
+      const batch = `{"batch":[
+        {"type":"track","event":"e","messageId":1,"userId":9007199254740991},
+        {"type":"track","event":"e","messageId":2,"userId":9007199254740993},
+        {"type":"track","event":"e","messageId":3,"anonymousId":-1e400},
+        {"type":"track","event":"e","messageId":12345678901234567890,"userId":"u"}]}`
+      assert.strictEqual((await post(url, "/v1/batch", batch)).status, 200)
+      assert.deepStrictEqual((await raw()).map(({ userId }) => userId), ["9007199254740991"])
+      const letters = await dead()
+      assert.sameMembers(
+        letters.map(({ headers }) => headers["millrace-field"]),
+        ["userId", "anonymousId", "messageId"],
+      )
+      for (const { headers } of letters) assert.strictEqual(headers["millrace-reason"], "InvalidMessage")
+    }))
+
+  it.live("takes times that are numbers as milliseconds, and no others", () =>
+    collecting({}, async ({ url, raw, dead }) => {
+      const seconds = 1_779_012_303
+      const batch = [
+        { ...track, messageId: "milliseconds", timestamp: seconds * 1000, sentAt: seconds * 1000 },
+        { ...track, messageId: "seconds", timestamp: seconds },
+        { ...track, messageId: "sent in seconds", sentAt: seconds },
+        { ...track, messageId: "microseconds", timestamp: seconds * 1e6 },
+      ]
+      assert.strictEqual((await post(url, "/v1/batch", JSON.stringify({ batch }))).status, 200)
+      const time = new Date(seconds * 1000).toISOString()
+      assert.sameDeepMembers((await raw()).map(({ messageId, timestamp, sentAt }) => [messageId, timestamp, sentAt]), [
+        ["milliseconds", time, time],
+        ["sent in seconds", null, null],
+      ])
+      assert.deepStrictEqual((await dead()).map(({ headers }) => headers["millrace-field"]), ["timestamp", "timestamp"])
+    }))
+
   it.live("answers 400 to what cannot be decoded, and keeps it as a dead letter", () =>
     collecting({ MAX_BODY_BYTES: "2000000" }, async ({ url, dead }) => {
       const bodies: ReadonlyArray<string | Uint8Array<ArrayBuffer>> = [
