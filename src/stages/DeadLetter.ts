@@ -40,16 +40,28 @@ export interface Refused {
   readonly program: Rejected<Failure>["program"]
   /** Milliseconds since 1970. */
   readonly at: number
+  /** Of the value no more bytes than this are kept; a longer one is cut as one that is too large for the topic. */
+  readonly most?: number
 }
 
 /** A dead letter for what never was a record, to be sent by a producer: reason headers and truncation as in `to`. */
 export const of = (topic: Topic<Uint8Array | null>, refused: Refused) => {
   const headers = [...refused.headers, ...reasonHeaders({ failed: refused, ...refused })]
-  return { topic: topic.name, key: refused.key, ...fitted(topic, refused.key, refused.value, headers) }
+  return { topic: topic.name, key: refused.key, ...fitted(topic, refused.key, refused.value, headers, refused.most) }
 }
 
-const fitted = (topic: Topic<unknown>, key: Uint8Array | null, value: Uint8Array | null, headers: Headers) =>
-  truncated(value, headers, topic.maxMessageBytes - recordOverhead - (key?.length ?? 0) - headersSize(headers))
+const fitted = (
+  topic: Topic<unknown>,
+  key: Uint8Array | null,
+  value: Uint8Array | null,
+  headers: Headers,
+  most = Infinity,
+) =>
+  truncated(
+    value,
+    headers,
+    Math.min(most, topic.maxMessageBytes - recordOverhead - (key?.length ?? 0) - headersSize(headers)),
+  )
 
 /** A bound on what a record batch of one record adds around keys, values and headers. */
 const recordOverhead = 256

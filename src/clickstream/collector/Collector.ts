@@ -12,7 +12,7 @@ import * as Body from "./Body.ts"
 import { addressOf, shortened } from "./Client.ts"
 import * as Cors from "./Cors.ts"
 import * as Item from "./Item.ts"
-import { Buckets, Places } from "./Limits.ts"
+import { Buckets, Memory, Places, type Share } from "./Limits.ts"
 import type { Values, WriteKey } from "./Settings.ts"
 import * as Sources from "./Sources.ts"
 
@@ -85,6 +85,28 @@ const answers = Metric.counter("millrace_collector_answers_total", {
   incremental: true,
 })
 
+/** Messages of those who ask not to be tracked that are not kept, by PRIVACY_POLICY. */
+const optedOut = Metric.counter("millrace_collector_opted_out_total", {
+  description: "Messages that were not kept because their sender asks not to be tracked",
+  incremental: true,
+})
+
+/** Who sends, and what is to be made of what they send. */
+interface Sender {
+  readonly source: WriteKey
+  readonly privacy: Values["privacy"]
+  /** When it came, in milliseconds since 1970. */
+  readonly at: number
+}
+
+/** What a request comes to: records for the topics. */
+interface Taken {
+  readonly sender: Sender
+  readonly records: ReadonlyArray<Producer.ProducerRecord>
+  /** What is wrong with the whole; what there is to be kept of it is in the records. */
+  readonly wrong?: Body.BodyError
+}
+
 /** Takes one request from its bytes to its answer. */
 const collecting = (
   { settings, to, hashKey }: Options,
@@ -92,24 +114,38 @@ const collecting = (
   program: { readonly name: string; readonly version: string },
 ) => {
   const places = new Places(settings.requests)
+  const memory = new Memory(settings.heldBytes)
   const buckets = new Buckets(settings.rate)
   const sources = Sources.make(settings.writeKeys)
 
-  const dead = (value: Uint8Array, reason: Item.Refusal | Body.BodyError, at: number, source: WriteKey) => {
-    const field = "field" in reason ? reason.field : ""
-    const tag = reason._tag === "BodyError" ? "UndecodableBody" : reason._tag
+  /**
+   * What is too large for raw is kept to a tenth. Of those who ask not to be tracked, nothing is kept but how long it was
+   * and what it hashes to.
+   */
+  const dead = (value: Uint8Array, reason: Item.Refusal | Body.BodyError, { source, privacy, at }: Sender) => {
+    const tooLarge = reason._tag === "TooLarge"
+    const tenth = Math.floor(Math.min(value.length, to.raw.maxMessageBytes) / 10)
+    const most = privacy === "anonymise" ? 0 : tooLarge ? tenth : undefined
     return DeadLetter.of(to.dlt, {
       key: null,
       value,
-      headers: [["millrace-source", Buffer.from(source.name)]],
-      reason: { _tag: tag, field, message: reason.message },
+      headers: [
+        ["millrace-source", Buffer.from(source.name)],
+        ...tooLarge ? [["kafka_dlt-original-topic", Buffer.from(to.raw.name)] as const] : [],
+      ],
+      reason: {
+        _tag: reason._tag === "BodyError" ? "UndecodableBody" : reason._tag,
+        field: "field" in reason ? reason.field : "",
+        message: reason.message,
+      },
       program,
       at,
+      ...most === undefined ? {} : { most },
     })
   }
 
   /** A record that brokers refuse for good must not hold up those that came with it. */
-  const sendAll = (records: ReadonlyArray<Producer.ProducerRecord>, at: number, source: WriteKey) =>
+  const sendAll = ({ records, sender }: Taken) =>
     Effect.catchIf(
       send(records),
       ({ reason }) => reason === "Refused",
@@ -118,17 +154,20 @@ const collecting = (
           Effect.catchIf(
             send([record]),
             ({ reason }) => reason === "Refused" && record.topic === to.raw.name,
-            ({ message }) => send([dead(record.value!, { _tag: "TooLarge", field: "", message }, at, source)]),
+            ({ message }) => send([dead(record.value!, { _tag: "TooLarge", field: "", message }, sender)]),
           ), { concurrency: "unbounded", discard: true }),
     )
 
-  const deliver = (records: ReadonlyArray<Producer.ProducerRecord>, at: number, source: WriteKey) =>
-    records.length === 0 ? Effect.succeed(true) : sendAll(records, at, source).pipe(
+  const isDelivered = (taken: Taken) =>
+    taken.records.length === 0 ? Effect.succeed(true) : sendAll(taken).pipe(
       Effect.as(true),
       Effect.timeoutOption(settings.answerTime),
       Effect.map(Option.isSome),
       Effect.catch(({ reason }) =>
-        Effect.as(Effect.logWarning(`events from ${source.name} could not be written (${reason})`), false)
+        Effect.as(
+          Effect.logWarning(`events from ${taken.sender.source.name} could not be written (${reason})`),
+          false,
+        )
       ),
     )
 
@@ -137,10 +176,9 @@ const collecting = (
     body: Fields,
     type: RawClick["type"] | undefined,
     request: Request,
-    source: WriteKey,
+    sender: Sender,
   ) {
-    const receivedAt = yield* Clock.currentTimeMillis
-    const privacy = wantsPrivacy(request) ? settings.privacy : "ignore"
+    const { privacy, at } = sender
     const random = yield* Identifier.make
     let made = 0
     const address = addressOf(
@@ -152,10 +190,10 @@ const collecting = (
     const envelope: Item.Envelope = {
       type,
       sentAt: body["sentAt"],
-      receivedAt,
-      source: source.name,
+      receivedAt: at,
+      source: sender.source.name,
       ip: anonymise || settings.ip === "remove" ? undefined : shortened(address),
-      userAgent: anonymise ? undefined : request.headers["user-agent"],
+      userAgent: anonymise ? undefined : request.headers["user-agent"]?.slice(0, longestUserAgent),
       makeId: () => `${random}-${made++}`,
       anonymise: anonymise ? hashKey : undefined,
     }
@@ -164,60 +202,91 @@ const collecting = (
       if (privacy === "drop" || anonymise && isIdentity(type ?? (item as Fields | null)?.["type"])) continue
       const record = Item.toRecord(item, envelope, to.raw)
       if (Result.isFailure(record)) {
-        records.push(dead(Buffer.from(JSON.stringify(item)), record.failure, receivedAt, source))
+        records.push(dead(Buffer.from(JSON.stringify(Item.refused(item, envelope))), record.failure, sender))
       } else {
         const { key, value } = record.success
         records.push({ topic: to.raw.name, key: Buffer.from(key), value })
       }
     }
-    return { records, receivedAt }
+    if (records.length < items.length) yield* Metric.update(optedOut, items.length - records.length)
+    return records
   })
 
-  const take = Effect.fnUntraced(function* (
+  /** From bytes to records: nothing else of the body is in memory when this ends. */
+  const understand = Effect.fnUntraced(function* (
+    bytes: Buffer,
     request: Request,
     type: RawClick["type"] | "batch",
-  ): Effect.fn.Return<Response, Body.BodyError> {
-    const named = sources.inHeaders(request)
-    if (named === "unknown") return unauthorized
-    const bytes = yield* Body.read(request, settings.bodyBytes, settings.bodyTime)
+    named: WriteKey | undefined,
+  ): Effect.fn.Return<Taken | Response, Body.BodyError> {
+    const at = yield* Clock.currentTimeMillis
+    const privacy = wantsPrivacy(request) ? settings.privacy : "ignore"
     const decoded = Body.decode(bytes, settings.bodyBytes)
     const body = Result.isSuccess(decoded) ? envelopeOf(decoded.success, type) : Result.fail(decoded.failure)
     if (Result.isFailure(body)) {
+      const wrong = body.failure
       if (named === undefined) return unauthorized
-      if (body.failure.reason !== "Undecodable") return yield* body.failure
-      const at = yield* Clock.currentTimeMillis
+      if (wrong.reason !== "Undecodable") return yield* wrong
       const wait = buckets.take(named.key, 1, at)
       if (wait > 0) return tooMany(wait)
-      if (!(yield* deliver([dead(bytes, body.failure, at, named)], at, named))) return unavailable
-      return yield* body.failure
+      const sender = { source: named, privacy, at }
+      if (privacy !== "drop") return { sender, wrong, records: [dead(bytes, wrong, sender)] }
+      yield* Metric.update(optedOut, 1)
+      return { sender, wrong, records: [] }
     }
     const { items, fields } = body.success
     const source = named ?? sources.byKey(fields["writeKey"])
     if (source === undefined) return unauthorized
-    const wait = buckets.take(source.key, items.length, yield* Clock.currentTimeMillis)
+    if (items.length > settings.items) return yield* Body.tooMany(settings.items)
+    const wait = buckets.take(source.key, items.length, at)
     if (wait > 0) return tooMany(wait)
-    const { records, receivedAt } = yield* recordsOf(
-      items,
-      fields,
-      type === "batch" ? undefined : type,
-      request,
-      source,
-    )
-    return (yield* deliver(records, receivedAt, source)) ? success : unavailable
+    const sender = { source, privacy, at }
+    return { sender, records: yield* recordsOf(items, fields, type === "batch" ? undefined : type, request, sender) }
   })
 
+  const finish = Effect.fnUntraced(function* (
+    taken: Taken | Response,
+    share: Share,
+  ): Effect.fn.Return<Response, Body.BodyError> {
+    if (!("records" in taken)) return taken
+    if (!share.hold(sizeOf(taken.records)) || !(yield* isDelivered(taken))) return unavailable
+    return taken.wrong === undefined ? success : yield* taken.wrong
+  })
+
+  const take = (request: Request, type: RawClick["type"] | "batch", share: Share) => {
+    const named = sources.inHeaders(request)
+    if (named === "unknown") return Effect.succeed(unauthorized)
+    // A place is not for those who take their time to send.
+    return Effect.flatMap(
+      Body.read(request, settings.bodyBytes, settings.bodyTime, share),
+      (bytes) =>
+        places.take()
+          ? Effect.ensuring(
+            Effect.flatMap(understand(bytes, request, type, named), (taken) => finish(taken, share)),
+            Effect.sync(() => places.giveBack()),
+          )
+          : Effect.succeed(unavailable),
+    )
+  }
+
   return (request: Request, type: RawClick["type"] | "batch"): Effect.Effect<Response> =>
-    Effect.suspend(() =>
-      places.take()
-        ? Effect.ensuring(
-          Effect.catch(take(request, type), (error) => Effect.succeed(refusal(error))),
-          Effect.sync(() => places.giveBack()),
-        )
-        : Effect.succeed(unavailable)
-    ).pipe(
+    Effect.suspend(() => {
+      const share = memory.share()
+      return Effect.ensuring(
+        Effect.catch(take(request, type, share), (error) => Effect.succeed(refusal(error))),
+        Effect.sync(() => share.hold(0)),
+      )
+    }).pipe(
       Effect.tap(({ status }) => Metric.update(Metric.withAttributes(answers, { status: String(status) }), 1)),
     )
 }
+
+/** More of it says no more of a machine, and it is repeated in every message. */
+const longestUserAgent = 1_024
+
+/** About what records take in memory. */
+const sizeOf = (records: ReadonlyArray<Producer.ProducerRecord>): number =>
+  records.reduce((size, { value, headers }) => size + 512 + (value?.length ?? 0) + 256 * (headers?.length ?? 0), 0)
 
 type Fields = Readonly<Record<string, unknown>>
 
@@ -245,9 +314,10 @@ const isIdentity = (type: unknown): boolean => type === "identify" || type === "
 
 /** What Segment's browser tracker asks for when it starts: where to send to, and that it needs nothing else. */
 const trackerSettings = (settings: Values, request: Request): Response => {
-  const key = decodeURIComponent(/\/v1\/projects\/([^/?]+)\/settings/.exec(request.url)?.[1] ?? "")
-  if (!settings.writeKeys.some((known) => known.key === key)) return unauthorized
-  const base = settings.publicUrl ?? `http://${request.headers["host"] ?? "localhost"}`
+  const key = /\/v1\/projects\/([^/?]+)\/settings/.exec(request.url)?.[1]
+  if (key === undefined || !settings.writeKeys.some((known) => known.key === key)) return unauthorized
+  const base = settings.publicUrl ?? askedFor(request, settings.proxyHops)
+  if (base === undefined) return json(400, { success: false, message: "the Host header is not a host and a port" })
   const [protocol, rest] = base.split("://") as [string, string]
   return HttpServerResponse.jsonUnsafe({
     integrations: { "Segment.io": { apiKey: key, apiHost: `${rest}/v1`, protocol, unbundledIntegrations: [] } },
@@ -256,6 +326,14 @@ const trackerSettings = (settings: Values, request: Request): Response => {
     edgeFunction: {},
     analyticsNextEnabled: true,
   })
+}
+
+/** Where a request was sent to; undefined where it says what is no host. Only proxies of ours can tell of TLS before us. */
+const askedFor = ({ headers }: Request, proxyHops: number): string | undefined => {
+  const host = headers["host"] ?? "localhost"
+  if (!/^([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i.test(host)) return undefined
+  const forwarded = proxyHops === 0 ? [] : (headers["x-forwarded-proto"] ?? "").split(",").slice(-proxyHops)
+  return `${forwarded[0]?.trim().toLowerCase() === "https" ? "https" : "http"}://${host}`
 }
 
 const json = (status: number, body: object, headers: Readonly<Record<string, string>> = {}): Response =>
@@ -276,4 +354,5 @@ const unavailable = json(
 
 const statuses = { TooLarge: 413, TooSlow: 408, Broken: 400, Undecodable: 400 } as const
 
-const refusal = ({ reason, message }: Body.BodyError): Response => json(statuses[reason], { success: false, message })
+const refusal = ({ reason, message }: Body.BodyError): Response =>
+  reason === "Crowded" ? unavailable : json(statuses[reason], { success: false, message })

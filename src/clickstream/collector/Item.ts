@@ -62,6 +62,13 @@ export const toRecord = (
   return Result.succeed({ key: raw.keyOf(message as RawClick)!, value })
 }
 
+/** A message that was refused, as it is kept: with the address that messages are stored with, if any, in place of its own. */
+export const refused = (item: unknown, { ip }: Envelope): unknown => {
+  if (!isFields(item) || !isFields(item["context"])) return item
+  const { ip: own, ...context } = item["context"]
+  return own === undefined ? item : { ...item, context: { ...context, ...ip === undefined ? {} : { ip } } }
+}
+
 /** Ids of any kind as text, times where they can be read, the rest as it came. The contract decides what is valid. */
 const canonical = (item: Fields, envelope: Envelope): Fields => {
   const type = envelope.type ?? item["type"]

@@ -1,9 +1,10 @@
-/** How much the collector takes on: events per write key and second, and requests at a time. */
+/** How much the collector takes on: events per write key and second, requests at a time, and what they hold in memory. */
 
 /**
  * A token bucket per name: `rate` tokens per second, of which one second's worth may be saved up.
  *
- * A request of more events than a bucket can ever hold is let through when the bucket is full, and paid off afterwards.
+ * A request of more events than a bucket can ever hold is let through when the bucket is full, and paid off afterwards: for
+ * a minute at most, so that nobody who knows a key, which is public, can shut out its others for longer.
  */
 export class Buckets {
   readonly #rate: number
@@ -27,7 +28,7 @@ export class Buckets {
     bucket.at = now
     const needed = Math.max(1, Math.min(events, this.#rate))
     if (bucket.tokens < needed) return Math.max(1, Math.ceil((needed - bucket.tokens) / this.#rate))
-    bucket.tokens -= events
+    bucket.tokens = Math.max(bucket.tokens - events, -60 * this.#rate)
     return 0
   }
 }
@@ -41,10 +42,6 @@ export class Places {
     this.#limit = limit
   }
 
-  get taken(): number {
-    return this.#taken
-  }
-
   /** Whether there was a place; each one taken must be given back. */
   take(): boolean {
     if (this.#taken >= this.#limit) return false
@@ -55,4 +52,36 @@ export class Places {
   giveBack(): void {
     this.#taken--
   }
+}
+
+/** Bytes that requests hold, up to a limit for all of them together. */
+export class Memory {
+  readonly #limit: number
+  #held = 0
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  /** What one request holds: nothing at first. */
+  share(): Share {
+    let mine = 0
+    return {
+      hold: (bytes) => {
+        const others = this.#held - mine
+        if (bytes > mine && others > 0 && others + bytes > this.#limit) return false
+        this.#held = others + bytes
+        mine = bytes
+        return true
+      },
+    }
+  }
+}
+
+export interface Share {
+  /**
+   * Holds so many bytes from now on, instead of those before; or answers false, where the others leave no room for more. A
+   * request that is alone always finds room.
+   */
+  hold(bytes: number): boolean
 }

@@ -53,7 +53,7 @@ export const settings = {
     most: 10_000_000,
   }),
   requests: Settings.integer("MAX_REQUESTS", {
-    doc: "Requests at a time; more are told to come back later",
+    doc: "Requests at a time, from when they have arrived; more are told to come back later",
     fallback: "500",
     least: 1,
     most: 100_000,
@@ -64,6 +64,18 @@ export const settings = {
     least: 1024,
     most: 256 * 1024 * 1024,
   }),
+  items: Settings.integer("MAX_BATCH_ITEMS", {
+    doc: "The most messages in one request; trackers send a hundred at most",
+    fallback: "10000",
+    least: 1,
+    most: 1_000_000,
+  }),
+  heldBytes: Settings.integer("MAX_HELD_BYTES", {
+    doc: "Bytes of requests that arrive or wait for the brokers, all together; more are told to come back later",
+    fallback: String(128 * 1024 * 1024),
+    least: 1024 * 1024,
+    most: 64 * 1024 * 1024 * 1024,
+  }),
   bodyTime: Settings.duration("MAX_BODY_TIME", {
     doc: "How long a client may take to send its request",
     fallback: "30 seconds",
@@ -73,7 +85,9 @@ export const settings = {
     fallback: "8 seconds",
   }),
   proxyHops: Settings.integer("PROXY_HOPS", {
-    doc: "Proxies of ours in front, each of which adds to X-Forwarded-For. 0: clients connect directly",
+    doc:
+      "Proxies of ours in front, each of which adds to X-Forwarded-For and sets X-Forwarded-Proto. 0: clients connect " +
+      "directly",
     fallback: "0",
     least: 0,
     most: 10,

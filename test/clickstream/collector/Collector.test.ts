@@ -3,14 +3,14 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Effect, Layer, Redacted } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
-import { createServer } from "node:http"
+import { createHash } from "node:crypto"
+import { createServer, request } from "node:http"
+import { connect, type Socket } from "node:net"
 import { gzipSync } from "node:zlib"
 import { topics } from "../../../schemas/index.ts"
 import * as Collector from "../../../src/clickstream/collector/Collector.ts"
 import { settings } from "../../../src/clickstream/collector/Settings.ts"
 import { Admin, Faults, KafkaMemory, Producer, Settings } from "../../../src/index.ts"
-
-const to = topics()
 
 interface Collecting {
   readonly url: string
@@ -65,6 +65,16 @@ const collecting = (
       })
     )
   }).pipe(Effect.scoped)
+
+/** A connection whose request never ends: so many bytes of its body are sent. */
+const unfinished = (url: string, bytes: number): Promise<Socket> =>
+  new Promise((resolve, reject) => {
+    const { hostname, port } = new URL(url)
+    const socket = connect(Number(port), hostname, () => {
+      socket.write(`POST /v1/t HTTP/1.1\r\nhost: x\r\nauthorization: ${basic}\r\ncontent-length: ${bytes + 1}\r\n\r\n`)
+      socket.write("x".repeat(bytes), () => resolve(socket))
+    }).once("error", reject)
+  })
 
 const basic = `Basic ${btoa("k1:")}`
 
@@ -174,13 +184,89 @@ describe("Collector", () => {
           "TooLarge ",
         ],
       )
-      const large = letters.find(({ headers }) => headers["millrace-reason"] === "TooLarge")!
-      assert.isBelow(large.value.length, to.dlt.maxMessageBytes)
-      assert.isAbove(Number(large.headers["millrace-truncated-length"] ?? "1100000"), 1_099_999)
       for (const { headers } of letters) {
         assert.strictEqual(headers["millrace-source"], "web")
         assert.notMatch(headers["millrace-message"]!, /yesterday|not an object/)
       }
+    }))
+
+  for (const size of [1_100_000, 2_000_000]) {
+    it.live(`cuts a message of ${size} bytes, and says how long it was, what it hashes to and where it was to go`, () =>
+      collecting({}, async ({ url, raw, dead }) => {
+        const large = { ...track, messageId: "too large", properties: { text: "x".repeat(size) } }
+        const batch = [{ ...track, messageId: "good" }, large]
+        assert.strictEqual((await post(url, "/v1/batch", JSON.stringify({ batch }))).status, 200)
+        assert.lengthOf(await raw(), 1)
+        const [letter] = await dead()
+        const value = JSON.stringify(large)
+        assert.deepInclude(letter!.headers, {
+          "millrace-reason": "TooLarge",
+          "millrace-truncated-length": String(value.length),
+          "millrace-truncated-sha256": createHash("sha256").update(value).digest("hex"),
+          "kafka_dlt-original-topic": "user.clicks.raw",
+        })
+        assert.isTrue(value.startsWith(letter!.value))
+        assert.isAbove(letter!.value.length, 100_000)
+        assert.isBelow(letter!.value.length, 110_000)
+      }))
+  }
+
+  it.live("takes no more messages at a time than it is told to, and lets nobody run up a long debt", () =>
+    collecting({ MAX_BATCH_ITEMS: "1000", RATE_LIMIT: "5" }, async ({ url, raw, dead }) => {
+      const zeros = (count: number) => `{"batch":[${"0,".repeat(count - 1)}0]}`
+      const many = new Uint8Array(gzipSync(zeros(2_000_000)))
+      assert.isBelow(many.length, 5_000)
+      for (const body of [many, zeros(1_001)]) assert.strictEqual((await post(url, "/v1/batch", body)).status, 413)
+      assert.strictEqual((await raw()).length + (await dead()).length, 0)
+      assert.strictEqual((await post(url, "/v1/batch", zeros(1_000))).status, 200)
+      assert.lengthOf(await dead(), 1_000)
+      const wait = Number((await post(url, "/v1/t", JSON.stringify(track))).headers.get("retry-after"))
+      assert.isAtLeast(wait, 50)
+      assert.isAtMost(wait, 62)
+    }))
+
+  it.live("does not repeat for every message what is long in the request", () =>
+    collecting({}, async ({ url, raw }) => {
+      const time = `2026-05-17T10:00:00.${"0".repeat(100_000)}Z`
+      const body = JSON.stringify({ batch: [track], sentAt: time })
+      await post(url, "/v1/batch", body, { "user-agent": "x".repeat(8_000) })
+      const [message] = await raw()
+      assert.isNull(message!["sentAt"])
+      assert.strictEqual((message!["context"] as { userAgent: string }).userAgent.length, 1_024)
+    }))
+
+  it.live("keeps its places for requests that have arrived", () =>
+    collecting({ MAX_REQUESTS: "2", MAX_HELD_BYTES: String(1024 * 1024) }, async ({ url, raw }) => {
+      const message = JSON.stringify({ ...track, properties: { text: "x".repeat(100_000) } })
+      const status = async () => (await post(url, "/v1/t", message)).status
+      const slow = await Promise.all(Array.from({ length: 5 }, () => unfinished(url, 1)))
+      assert.strictEqual(await status(), 200)
+      assert.lengthOf(await raw(), 1)
+      // Where all that may be held is held, others have to wait; but not for longer than it is.
+      const large = await unfinished(url, 1_000_000)
+      await new Promise((resolve) => setTimeout(resolve, 500))
+      assert.strictEqual(await status(), 503)
+      large.destroy()
+      for (let left = 50; left > 0 && await status() !== 200; left--) await new Promise((done) => setTimeout(done, 20))
+      assert.strictEqual(await status(), 200)
+      for (const one of slow) one.destroy()
+    }))
+
+  it.live("takes a body in however many pieces", () =>
+    collecting({}, async ({ url, raw }) => {
+      const text = JSON.stringify({ ...track, properties: { text: "äöü".repeat(20_000) } })
+      const pieces = Buffer.from(text)
+      const body = new ReadableStream({
+        start(controller) {
+          for (let at = 0, size = 1; at < pieces.length; at += size++) {
+            controller.enqueue(pieces.subarray(at, at + size))
+          }
+          controller.close()
+        },
+      })
+      const init = { method: "POST", body, duplex: "half", headers: { authorization: basic } }
+      assert.strictEqual((await fetch(`${url}/v1/t`, init as RequestInit)).status, 200)
+      assert.deepInclude((await raw())[0], { properties: { text: "äöü".repeat(20_000) } })
     }))
 
   it.live("refuses ids that no table can hold, and names the field", () =>
@@ -359,6 +445,53 @@ describe("Collector", () => {
       }))
   }
 
+  for (
+    const [policy, kept] of [["ignore", "everything"], ["anonymise", "hash and length"], ["drop", "nothing"]] as const
+  ) {
+    it.live(`keeps ${kept} of what cannot be taken from them under the policy ${policy}`, () =>
+      collecting({ PRIVACY_POLICY: policy }, async ({ url, dead }) => {
+        const bad = { ...track, event: null, userId: "ann", context: { locale: "de" } }
+        const broken = `{"userId":"ann"`
+        const large = { ...track, properties: { text: "x".repeat(1_100_000) } }
+        const batch = JSON.stringify({ batch: [bad, large] })
+        assert.strictEqual((await post(url, "/v1/batch", batch, { "sec-gpc": "1" })).status, 200)
+        assert.strictEqual((await post(url, "/v1/batch", broken, { dnt: "1" })).status, 400)
+        const letters = (await dead()).toSorted((a, b) => a.value.length - b.value.length)
+        assert.lengthOf(letters, policy === "drop" ? 0 : 3)
+        if (policy === "ignore") {
+          assert.deepStrictEqual(letters.slice(0, 2).map(({ value }) => value), [broken, JSON.stringify(bad)])
+        }
+        if (policy !== "anonymise") return
+        assert.sameDeepMembers(
+          letters.map(({ headers, value }) => [
+            value,
+            headers["millrace-reason"],
+            headers["millrace-field"],
+            headers["millrace-truncated-length"],
+            headers["millrace-truncated-sha256"],
+          ]),
+          [["InvalidMessage", "event", bad], ["TooLarge", "", large], ["UndecodableBody", "", broken]].map(
+            ([reason, field, value]) => {
+              const text = typeof value === "string" ? value : JSON.stringify(value)
+              return ["", reason, field, String(text.length), createHash("sha256").update(text).digest("hex")]
+            },
+          ),
+        )
+      }))
+  }
+
+  for (const [policy, kept] of [["keep-short", { ip: "127.0.0.0" }], ["remove", {}]] as const) {
+    it.live(`keeps no address of what cannot be taken that the policy ${policy} would not keep`, () =>
+      collecting({ IP_POLICY: policy }, async ({ url, dead }) => {
+        const bad = { ...track, event: null, context: { ip: "9.9.9.9", locale: "de" } }
+        const batch = JSON.stringify({ batch: [bad, { ...bad, properties: { text: "x".repeat(1_100_000) } }] })
+        assert.strictEqual((await post(url, "/v1/batch", batch)).status, 200)
+        const letters = (await dead()).toSorted((a, b) => a.value.length - b.value.length)
+        assert.deepStrictEqual(JSON.parse(letters[0]!.value).context, { locale: "de", ...kept })
+        for (const { value } of letters) assert.notInclude(value, "9.9.9.9")
+      }))
+  }
+
   it.live("believes addresses only of its own proxies, and shortens them", () =>
     collecting({ PROXY_HOPS: "1" }, async ({ url, raw }) => {
       const lie = { ...track, context: { ip: "9.9.9.9" } }
@@ -391,4 +524,39 @@ describe("Collector", () => {
       assert.strictEqual((await post(url, "/v1/m", "{}")).status, 200)
       assert.strictEqual((await fetch(`${url}/nothing`)).status, 404)
     }))
+
+  for (
+    const [hops, forwarded, protocol] of [["0", "https", "http"], ["1", "https", "https"], [
+      "2",
+      "http, https",
+      "http",
+    ]] as const
+  ) {
+    it.live(`tells trackers ${protocol} behind ${hops} proxies that say ${forwarded}`, () =>
+      collecting({ PROXY_HOPS: hops }, async ({ url }) => {
+        const { status, body } = await settingsAt(url, "collect.example.com:8443", forwarded)
+        assert.strictEqual(status, 200)
+        assert.deepInclude(JSON.parse(body).integrations["Segment.io"], {
+          apiHost: "collect.example.com:8443/v1",
+          protocol,
+        })
+      }))
+  }
+
+  it.live("does not send trackers where a Host header says that is no host", () =>
+    collecting({}, async ({ url }) => {
+      for (const host of ["evil.com/x?", "a b", "user@evil.com", "evil.com:1:2", "evil.com#"]) {
+        assert.strictEqual((await settingsAt(url, host)).status, 400, host)
+      }
+      assert.strictEqual((await settingsAt(url, "[::1]:8080")).status, 200)
+    }))
 })
+
+const settingsAt = (url: string, host: string, forwarded?: string) =>
+  new Promise<{ readonly status: number | undefined; readonly body: string }>((resolve, reject) => {
+    const headers = { host, ...forwarded === undefined ? {} : { "x-forwarded-proto": forwarded } }
+    request(`${url}/v1/projects/k1/settings`, { headers }, (answer) => {
+      let body = ""
+      answer.on("data", (chunk) => body += chunk).on("end", () => resolve({ status: answer.statusCode, body }))
+    }).on("error", reject).end()
+  })
