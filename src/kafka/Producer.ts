@@ -17,6 +17,7 @@ import * as Counters from "./Counters.ts"
 import * as Leaders from "./Leaders.ts"
 import { forKey } from "./Partitioner.ts"
 import { patiently } from "./Retry.ts"
+import * as Trouble from "./Trouble.ts"
 
 export type { ProducerRecord }
 
@@ -61,7 +62,10 @@ export class Producer extends Context.Service<Producer, {
    * brought them. Without its acknowledgement a record may have been written all the same; it is never written twice.
    */
   send(records: ReadonlyArray<ProducerRecord>): Effect.Effect<void, ProducerError>
-  /** Since when nothing could be delivered although something was to be; milliseconds since 1970. */
+  /**
+   * Since when nothing could be delivered although something was to be, in milliseconds since 1970. It ends with a delivery,
+   * or where nothing waits for one, with an answer of the brokers: they are asked every second until then.
+   */
   readonly failingSince: Effect.Effect<number | undefined>
 }>()("millrace/kafka/Producer") {}
 
@@ -111,23 +115,25 @@ interface Partition {
   sequence: number
 }
 
+const nobody: ProducerIdentity = { producerId: -1, producerEpoch: -1 }
+
 const make = Effect.fnUntraced(function* (options: Options) {
   const cluster = yield* Cluster
   const leaders = yield* Leaders.make
   const deliveryTimeout = Duration.toMillis(options.deliveryTimeout)
-  const init = patiently(cluster.initProducerId(null, 0), deliveryTimeout)
-  let identity = yield* init
+  const init = cluster.initProducerId(null, 0)
+  let identity = yield* patiently(init, deliveryTimeout)
   const partitions = new Map<string, Partition>()
   let buffered = 0
   let sticky = 0
-  let failingSince: number | undefined
   let closing = false
   let arrived = Deferred.makeUnsafe<void>()
   let full = Deferred.makeUnsafe<void>()
   let room = Deferred.makeUnsafe<void>()
+  const trouble = yield* Trouble.make(() => buffered === 0, Effect.andThen(leaders.refresh, init))
 
   const finish = (partition: Partition, batch: Batch, exit: Exit.Exit<void, ProducerError>) => {
-    partition.inFlight = undefined
+    if (partition.inFlight === batch) partition.inFlight = undefined
     buffered -= batch.open.size
     const waiting = room
     room = Deferred.makeUnsafe()
@@ -178,7 +184,19 @@ const make = Effect.fnUntraced(function* (options: Options) {
       cause: error,
     })
 
+  /** No producer id can be had, and what waits for one has waited long enough. */
+  const giveUp = (error: KafkaError) => {
+    for (const partition of partitions.values()) {
+      for (const batch of partition.queue.splice(0)) {
+        const message = `no producer id could be had, and nothing was sent: ${error.message}`
+        finish(partition, batch, Exit.fail(new ProducerError({ reason: "Timeout", message, cause: error })))
+      }
+    }
+  }
+
   const dispatch = Effect.fnUntraced(function* () {
+    // Lost to another dispatch since this one was begun.
+    if (identity.producerId < 0) return Deferred.doneUnsafe(arrived, Exit.void)
     const sending = new Map<OpenBatch, { readonly partition: Partition; readonly batch: Batch }>()
     const sequenced: Array<Sequenced> = []
     for (const partition of partitions.values()) {
@@ -194,23 +212,22 @@ const make = Effect.fnUntraced(function* (options: Options) {
       sending.set(batch.open, { partition, batch })
     }
     if (sequenced.length === 0) return
-    const clock = yield* Clock.clockWith(Effect.succeed)
     const undelivered = yield* deliver(cluster, leaders, sequenced, {
       transactionalId: null,
       compression: options.compression,
       deliveryTimeout,
       requestTimeout: deliveryTimeout,
       delivered: (open) => {
-        failingSince = undefined
+        trouble.over()
         const { partition, batch } = sending.get(open)!
         finish(partition, batch, Exit.void)
       },
-      retrying: () => failingSince ??= clock.currentTimeMillisUnsafe(),
+      retrying: trouble.met,
     })
     if (undelivered.length === 0) return
-    failingSince ??= clock.currentTimeMillisUnsafe()
+    trouble.met()
     // Sequences of these partitions have a hole now: what comes next goes under another producer id.
-    identity = yield* Effect.orElseSucceed(init, () => ({ producerId: -1, producerEpoch: -1 }))
+    identity = nobody
     for (const one of undelivered) {
       const { partition, batch } = sending.get(one.batch)!
       partition.identity = undefined
@@ -223,9 +240,13 @@ const make = Effect.fnUntraced(function* (options: Options) {
     if (!closing) yield* Effect.raceFirst(Effect.sleep(options.linger), Deferred.await(full))
     arrived = Deferred.makeUnsafe()
     full = Deferred.makeUnsafe()
-    if (identity.producerId < 0) identity = yield* init
+    if (identity.producerId < 0) identity = yield* patiently(trouble.noticed(init), deliveryTimeout)
     yield* Effect.forkChild(dispatch())
-  }).pipe(Effect.catch((error) => Effect.logWarning("no producer id can be had; trying again", error)))
+  }).pipe(
+    Effect.catch((error) =>
+      Effect.andThen(Effect.sync(() => giveUp(error)), Effect.logWarning("no producer id can be had", error))
+    ),
+  )
   yield* Effect.forkScoped(Effect.forever(send))
 
   const flushed: Effect.Effect<void> = Effect.suspend(() =>
@@ -247,13 +268,17 @@ const make = Effect.fnUntraced(function* (options: Options) {
   /** One call after the other, so that none overtakes another while it waits for metadata or for room. */
   const admission = yield* Semaphore.make(1)
   const admit = Effect.fnUntraced(function* (records: ReadonlyArray<ProducerRecord>) {
-    yield* patiently(leaders.ensure(records.map(({ topic }) => topic)), Duration.toMillis(options.maxBlock))
+    yield* patiently(
+      trouble.noticed(leaders.ensure(records.map(({ topic }) => topic))),
+      Duration.toMillis(options.maxBlock),
+    )
     yield* waitForRoom(records.reduce((size, record) => size + sizeOf(record), 0))
     return enqueue(records, yield* Clock.currentTimeMillis)
   }, (admitting) => Semaphore.withPermits(admission, 1)(admitting))
 
   const notAdmitted = (records: ReadonlyArray<ProducerRecord>): ProducerError => {
     const unknown = records.find(({ topic }) => leaders.partitions(topic) === undefined)
+    if (unknown !== undefined) trouble.met()
     return unknown === undefined
       ? new ProducerError({
         reason: "BufferFull",
@@ -275,6 +300,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
       yield* Deferred.await(admitted.value.done)
       yield* Counters.acknowledged(records)
     }),
-    failingSince: Effect.sync(() => failingSince),
+    failingSince: Effect.sync(trouble.since),
   })
 })

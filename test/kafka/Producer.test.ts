@@ -1,6 +1,7 @@
 /** The idempotent producer, over a network that fails in every way a request can. */
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, Fiber, Layer, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Producer, Topic } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
@@ -116,6 +117,81 @@ describe("Producer", () => {
         assert.strictEqual(reasonOf(yield* answer(yield* send([record("kept")]))), "written")
         assert.isUndefined(yield* failingSince)
         assert.deepStrictEqual(yield* written, ["kept"])
+      }),
+    ))
+
+  it.effect("is no longer failing when the brokers are back, though nothing is sent", () =>
+    run(
+      { deliveryTimeout: "10 seconds" },
+      Effect.gen(function* () {
+        const { failingSince } = yield* Producer.Producer
+        yield* use(Faults.every(() => true, Faults.unreachable))
+        assert.strictEqual(reasonOf(yield* answer(yield* send([record("lost")]))), "Timeout")
+        yield* TestClock.adjust("1 minute")
+        assert.isDefined(yield* failingSince)
+        yield* use(Faults.none)
+        yield* TestClock.adjust("2 seconds")
+        assert.isUndefined(yield* failingSince)
+        const { calls } = yield* Faults.Faults
+        const asked = (yield* calls).length
+        yield* TestClock.adjust("1 minute")
+        assert.lengthOf(yield* calls, asked)
+      }),
+    ))
+
+  it.effect("is failing while what is sent is not delivered, whatever else brokers answer", () =>
+    run(
+      { deliveryTimeout: "1 minute" },
+      Effect.gen(function* () {
+        const { failingSince } = yield* Producer.Producer
+        yield* use(Faults.every(({ operation }) => operation === "Produce", Faults.unreachable))
+        const waiting = yield* send([record("waiting")])
+        yield* TestClock.adjust("30 seconds")
+        assert.isDefined(yield* failingSince)
+        yield* use(Faults.none)
+        assert.strictEqual(reasonOf(yield* answer(waiting)), "written")
+        assert.isUndefined(yield* failingSince)
+      }),
+    ))
+
+  it.effect("is failing where not even its first record's partitions can be found out", () =>
+    run(
+      { maxBlock: "5 seconds" },
+      Effect.gen(function* () {
+        const { failingSince } = yield* Producer.Producer
+        for (const fault of [Faults.unreachable, Faults.hang]) {
+          yield* use(Faults.every(({ operation }) => operation === "Metadata", fault))
+          const first = yield* send([record("first")])
+          if (fault === Faults.unreachable) yield* TestClock.adjust("1 second")
+          else assert.strictEqual(reasonOf(yield* answer(first)), "Timeout")
+          assert.isDefined(yield* failingSince)
+          assert.strictEqual(reasonOf(yield* answer(first)), "Timeout")
+          yield* use(Faults.none)
+          yield* until("an end", Effect.map(failingSince, (since) => since === undefined))
+        }
+        assert.deepStrictEqual(yield* written, [])
+      }),
+    ))
+
+  it.effect("is failing while no producer id can be had, answers in time, and recovers", () =>
+    run(
+      { deliveryTimeout: "5 seconds" },
+      Effect.gen(function* () {
+        const { failingSince } = yield* Producer.Producer
+        // After a record whose outcome nobody knows, a new id is needed.
+        yield* use(Faults.every(({ operation }) => operation === "Produce", Faults.unreachable))
+        assert.strictEqual(reasonOf(yield* answer(yield* send([record("lost")]))), "Timeout")
+        yield* use(Faults.every(({ operation }) => operation === "InitProducerId", Faults.unreachable))
+        const second = yield* send([record("second")])
+        yield* TestClock.adjust("6 seconds")
+        assert.strictEqual(reasonOf(yield* answer(second)), "Timeout")
+        assert.isDefined(yield* failingSince)
+        yield* TestClock.adjust("30 seconds")
+        assert.isDefined(yield* failingSince)
+        yield* use(Faults.none)
+        assert.strictEqual(reasonOf(yield* answer(yield* send([record("third")]))), "written")
+        assert.isUndefined(yield* failingSince)
+        assert.deepStrictEqual(yield* written, ["third"])
       }),
     ))
 
