@@ -73,7 +73,7 @@ export const tables = (prefix: string) => ({
   deadLetters: table(
     `${prefix}dead_letters`,
     (row: Rows.DeadLetter) => row,
-    `on conflict (topic, partition, "offset") do nothing`,
+    `on conflict (topic, partition, "offset", at) do nothing`,
   ),
 })
 

@@ -87,6 +87,12 @@ create table ${prefix}dead_letters (
 );
 create index on ${prefix}dead_letters (at);
 `,
+  // A topic that is deleted and made again, as one in memory is at every start, begins again at offset 0.
+  `
+alter table ${prefix}dead_letters
+  drop constraint ${prefix}dead_letters_pkey,
+  add primary key (topic, partition, "offset", at);
+`,
 ]
 
 /** Brings the tables up to date. Programs that start at the same time wait for each other. */

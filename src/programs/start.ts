@@ -69,6 +69,11 @@ const contracts = (to: Topics, areInMemory: boolean) =>
       : topic
   )
 
+/** Tables last, and what their rows are made from does not. */
+const outlived =
+  "Kafka is in memory, but the database lasts: at every start sessions begin anew, and so do the counts " +
+  "of the minute at hand, in place of those stored before. Set KAFKA_BROKERS too if the figures are to be kept"
+
 const embedded = { age: "1 day", clicks: 300_000 } as const
 
 Environment.run("start", settings, (values) => {
@@ -98,6 +103,7 @@ Environment.run("start", settings, (values) => {
 
   const failed = Deferred.makeUnsafe<never, Failure>()
   return Effect.gen(function* () {
+    if (brokers === undefined && databaseUrl !== undefined) yield* Effect.logWarning(outlived)
     // What is started last is stopped first: what still flows finds the next stage at work.
     yield* Effect.andThen(Admin.createTopics(contracts(to, brokers === undefined)), Tables.migrate(tables))
     yield* inBackground(failed, Effect.forEach(store(values), (one) => Runner.run(one, run), together))

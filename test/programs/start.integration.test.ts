@@ -21,6 +21,7 @@ Database.describeWithDatabase("start", () => {
       const sql = yield* Database.connect(url)
       const program = yield* Program.start("start", { env: { PORT: "0", DATABASE_URL: url } })
       yield* addressOf(program)
+      assert.include(program.output(), "Kafka is in memory, but the database lasts")
       const expected = count(readFileSync(log, "utf8"), "sample")
       const firstLoop = sql`event_id ~ '^[0-9a-z]+-1-'`
       const stored = Effect.promise(async () =>
@@ -72,6 +73,7 @@ describe("start, all embedded", () => {
         yield* program.signal("SIGINT")
         const end = yield* program.ended
         assert.strictEqual(end.code, 0, end.output)
+        assert.notInclude(end.output, "database lasts")
       }), 90_000)
   }
 
