@@ -48,7 +48,10 @@ export interface Failure {
   readonly field?: string
 }
 
-/** A row that failed, and why; its original bytes are the source's. `kept` when the row goes on, as a late one does. */
+/**
+ * A row that failed, and why; its original bytes are the source's. `kept` where nothing else that the row has caused is
+ * taken back, as for a late one.
+ */
 export interface Failed<out F> {
   readonly row: number
   readonly reason: F

@@ -47,7 +47,7 @@ const Sessions = Schema.Array(Session)
  * it is within the gap on either side of it; one that is within the gap of two joins the older, and the two stay apart.
  *
  * A session is kept until stream time has passed its last click by gap and grace. A click that is older than that, and in
- * no session that is kept, is `Late`.
+ * no session that is kept, is `Late`: it does not go on, and what its record has caused before stays.
  */
 export const by = (options: Options) =>
 <A extends Clicked, F, E, R>(
@@ -88,26 +88,42 @@ class OpenSessions {
     const { values, time, source } = batch
     const out: Array<A & InSession> = []
     const from = new Uint32Array(values.length)
-    const failures: Array<Batch.Failed<Window.Late | Window.Keyless>> = []
+    const missed: Array<Batch.Failed<Window.Late>> = []
+    const without: Array<Batch.Failed<Window.Keyless>> = []
     for (let i = 0; i < values.length; i++) {
       const click = values[i]!
       const row = Batch.row(batch, i)
       this.#advance(time?.clock[i] ?? source.timestamps[row]!)
+<<<<<<< HEAD
       const key = Window.groupKey(batch, i, this.#name)
       if (typeof key !== "string") {
         failures.push(Batch.failing(batch, i, key))
+=======
+      const { key } = new Batch.RecordContext(batch, i)
+      if (key === null) {
+        without.push({ row, reason: Window.keyless(this.#name) })
+>>>>>>> bbc0dd0 (Sessions keep the time of dropped clicks, and a late click takes nothing back)
         continue
       }
       const session = this.#join(key, click)
       if (session === undefined) {
+<<<<<<< HEAD
         failures.push(Batch.failing(batch, i, late(click, this.#gap)))
+=======
+        missed.push({ row, reason: late(click, this.#gap), kept: true })
+>>>>>>> bbc0dd0 (Sessions keep the time of dropped clicks, and a late click takes nothing back)
         continue
       }
       from[out.length] = i
       out.push({ ...click, session })
     }
-    if (failures.length === 0) return { ...batch, values: out }
-    return Batch.fail(Batch.gather<A, A & InSession, F>(batch, out, from.subarray(0, out.length)), failures)
+    if (time !== undefined) this.#advance(time.now)
+    if (out.length === values.length) return { ...batch, values: out }
+    const joined = Batch.gather<A, A & InSession, F>(batch, out, from.subarray(0, out.length))
+    return Batch.fail<A & InSession, F | Window.Late, Window.Keyless>(
+      { ...joined, failed: [...joined.failed, ...missed] },
+      without,
+    )
   }
 
   /** The click's session with the click in it; none where the click is too old to begin one. */

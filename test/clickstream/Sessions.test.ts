@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import * as Sessions from "../../src/clickstream/Sessions.ts"
-import { Decode, Ingest, Topic } from "../../src/index.ts"
+import { Decode, Deliver, Flow, Ingest, Topic } from "../../src/index.ts"
 import { type Rec, run, sources } from "../support/FlowRunner.ts"
 import { type Dice, forSeeds } from "../support/Seeds.ts"
 
@@ -20,6 +20,8 @@ const Clicks = Topic.make({
   eventTime: (click) => click.eventTime,
   partitions: 1,
 })
+
+const Copies = Topic.make({ name: "copies", description: "", owner: "", schema: Clicks.schema, partitions: 1 })
 
 const flow = Ingest.topic(Clicks).pipe(Decode.schema, Sessions.by({ name: "sessions" }))
 
@@ -135,6 +137,39 @@ describe("Sessions", () => {
       const outcomes = yield* observed(visit(10, 0, 20))
       assert.deepStrictEqual(Object.values(outcomes).map(first), ["c0", "c0", "c0"])
       assert.match(outcomes["c2"]!, / 3 \/c1 /)
+    }))
+
+  it.effect("know the time of clicks that were dropped before them, after a crash too", () =>
+    Effect.gen(function* () {
+      const filtered = Ingest.topic(Clicks).pipe(
+        Decode.schema,
+        Flow.filter((click) => click.path !== "/c1"),
+        Sessions.by({ name: "sessions" }),
+      )
+      const clicks = visit(0, 500)
+      const { batches } = yield* run(filtered, new Map([[Clicks, sources(Clicks, clicks.map(record), [1])]]))
+      assert.deepStrictEqual(
+        batches.map(({ changes }) => changes[0]?.streamTime),
+        clicks.map(({ at }) => at),
+      )
+    }))
+
+  it.effect("take nothing back of what a late click's record has caused", () =>
+    Effect.gen(function* () {
+      const delivered = Ingest.topic(Clicks).pipe(
+        Decode.schema,
+        Deliver.to(Copies),
+        Flow.flatMap((click) => click.path === "/c1" ? [click, { ...click, eventTime: click.eventTime * 2 }] : [click]),
+        Sessions.by({ name: "sessions" }),
+      )
+      const { batches } = yield* run(
+        delivered,
+        new Map([[Clicks, sources(Clicks, visit(500, 0).map(record), [])]]),
+      )
+      const { failed, outgoing, rows } = batches[0]!
+      assert.deepStrictEqual(failed.map(({ row, reason, kept }) => [row, reason._tag, kept]), [[1, "Late", true]])
+      assert.deepStrictEqual(outgoing.map(({ row }) => row), [0, 1])
+      assert.deepStrictEqual([...rows!], [0, 1])
     }))
 
   it.effect("find 1,597 clicks of the sample log before their session's start so far", () =>
