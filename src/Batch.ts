@@ -3,6 +3,7 @@
  * so a record that is filtered, failed or folded away still advances the position that is committed.
  */
 import { Buffer } from "node:buffer"
+import type { Clock } from "./StreamTime.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
 import { text } from "./Topic.ts"
 
@@ -36,6 +37,8 @@ export interface Source {
 export interface Time {
   readonly timestamps: Float64Array
   readonly clock: Float64Array
+  /** Stream time after each source row, also where a row has no value. */
+  readonly rowClock: Float64Array
   /** Stream time of the task after the whole batch. */
   readonly now: number
 }
@@ -113,6 +116,8 @@ export interface Batch<out A, out F = never> {
   /** What fails together, per value: the values of one row, or after a fold each of its results by itself (see `units`). */
   readonly units: Float64Array | undefined
   readonly time: Time | undefined
+  /** The input's own clock after that many source rows: what is committed with the position there. */
+  readonly clockAfter: ((rows: number) => Clock) | undefined
   readonly failed: ReadonlyArray<Failed<F>>
   readonly dropped: ReadonlyArray<Dropped>
   /** Values that were folded into state instead of going on. */
@@ -132,6 +137,7 @@ export const fromSource = <A>(source: Source, values: ReadonlyArray<A>): Batch<A
   keys: undefined,
   units: undefined,
   time: undefined,
+  clockAfter: undefined,
   failed: none,
   dropped: none,
   folded: none,
@@ -196,22 +202,33 @@ export const fail = <A, F, G>(batch: Batch<A, F>, failures: ReadonlyArray<Failed
   const gone = new Map<number, Failed<G>>()
   for (const failure of failures) if (!gone.has(whatFails(failure))) gone.set(whatFails(failure), failure)
   return {
-    ...keep(batch, (i) => !gone.has(unitOf(batch, i))),
+    ...withoutValues(batch, failures),
     failed: [...batch.failed, ...gone.values()],
     outgoing: withoutRows(batch.outgoing, failures),
   }
 }
 
-const whatFails = ({ row, unit }: { readonly row: number; readonly unit?: number }): number => unit ?? row
+interface Caused {
+  readonly row: number
+  readonly unit?: number
+}
 
-/** What is left to produce when rows have failed. */
-export const withoutRows = (
-  outgoing: ReadonlyArray<Outgoing>,
+const whatFails = ({ row, unit }: Caused): number => unit ?? row
+
+/** What rows have caused, without what the failed ones have. */
+export const withoutRows = <T extends Caused>(
+  caused: ReadonlyArray<T>,
   failures: ReadonlyArray<Failed<unknown>>,
-): ReadonlyArray<Outgoing> => {
-  if (outgoing.length === 0 || failures.length === 0) return outgoing
+): ReadonlyArray<T> => {
+  if (caused.length === 0 || failures.length === 0) return caused
   const gone = new Set(failures.map(whatFails))
-  return outgoing.filter((out) => !gone.has(whatFails(out)))
+  return caused.filter((one) => !gone.has(whatFails(one)))
+}
+
+/** In the order of their rows, those of one row as they are: the same wherever batches are cut. */
+export const byRow = <T extends { readonly row: number }>(of: ReadonlyArray<T>): ReadonlyArray<T> => {
+  for (let i = 1; i < of.length; i++) if (of[i]!.row < of[i - 1]!.row) return of.toSorted((a, b) => a.row - b.row)
+  return of
 }
 
 /** Keeps the values for which `is` holds. */
@@ -239,9 +256,39 @@ export const spent = <A>(batch: Batch<A>): Batch<A> => ({
 
 /**
  * Two batches made from one batch, as one: values in row order, those of `a` first where rows are equal, and whatever
- * both inherited counted once. A row that failed on either side loses its values on both.
+ * both inherited counted once. A row that failed on one side loses what it has on the other.
  */
 export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
+  const inherited = new Set<unknown>(a.failed)
+  const ofB = b.failed.filter((failure) => !inherited.has(failure))
+  const common = new Set<unknown>(b.failed)
+  const undoneByA = a.failed.filter((failure) => !common.has(failure) && !failure.kept)
+  const undoneByB = ofB.filter((failure) => !failure.kept)
+  return {
+    ...a,
+    ...woven(withoutValues(a, undoneByB), withoutValues(b, undoneByA)),
+    failed: union<Failed<F | G>>(a.failed, [
+      ...ofB.filter((failure) => failure.kept),
+      ...withoutRows(undoneByB, undoneByA),
+    ]),
+    dropped: union(a.dropped, b.dropped),
+    folded: union(a.folded, b.folded),
+    outgoing: union(withoutRows(a.outgoing, undoneByB), withoutRows(b.outgoing, undoneByA)),
+    changes: union(a.changes, b.changes),
+  }
+}
+
+const withoutValues = <A, F>(batch: Batch<A, F>, failures: ReadonlyArray<Failed<unknown>>): Batch<A, F> => {
+  if (failures.length === 0) return batch
+  const gone = new Set(failures.map(whatFails))
+  return keep(batch, (i) => !gone.has(unitOf(batch, i)))
+}
+
+/** The columns of two batches in row order. */
+const woven = <A, B, F, G>(
+  a: Batch<A, F>,
+  b: Batch<B, G>,
+): Pick<Batch<A | B, never>, "values" | "rows" | "keys" | "units" | "time"> => {
   const length = a.values.length + b.values.length
   const values: Array<A | B> = []
   const rows = new Uint32Array(length)
@@ -262,23 +309,7 @@ export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A 
     timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
     clock[k] = side.time?.clock[at] ?? -Infinity
   }
-  const failed = union<Failed<F | G>>(a.failed, b.failed)
-  const merged: Batch<A | B, F | G> = {
-    source: a.source,
-    values,
-    rows,
-    keys,
-    units,
-    time: a.time && { ...a.time, timestamps, clock },
-    failed: [],
-    dropped: union(a.dropped, b.dropped),
-    folded: union(a.folded, b.folded),
-    outgoing: union(a.outgoing, b.outgoing),
-    changes: union(a.changes, b.changes),
-  }
-  const late = failed.filter((failure) => failure.kept)
-  const failing = fail(merged, failed.filter((failure) => !failure.kept))
-  return { ...failing, failed: [...late, ...failing.failed] }
+  return { values, rows, keys, units, time: a.time && { ...a.time, timestamps, clock } }
 }
 
 const union = <T>(a: ReadonlyArray<T>, b: ReadonlyArray<T>): ReadonlyArray<T> =>

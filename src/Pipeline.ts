@@ -5,6 +5,7 @@
 import type { Effect, Scope, Types } from "effect"
 import type { Batch, Changes } from "./Batch.ts"
 import type { Flow } from "./Flow.ts"
+import type { Clock } from "./StreamTime.ts"
 import type { Logged, PipelineError } from "./Task.ts"
 import * as Topology from "./Topology.ts"
 
@@ -25,9 +26,13 @@ export interface TaskId {
 /** The next offset to read, per topic that a task reads. */
 export type Positions = ReadonlyMap<string, number>
 
+/** The clock of each topic that a task reads, as it stood at a position; none where nothing was decoded yet. */
+export type Clocks = ReadonlyMap<string, Clock>
+
 /** Where a task starts, which commit brought it there (none yet: `undefined`), and who owned it before. */
 export interface Claim {
   readonly positions: Positions
+  readonly clocks: Clocks
   readonly commit: string | undefined
   readonly previous: { readonly txn: string | null; readonly member: string } | undefined
 }
@@ -41,6 +46,8 @@ export interface Work<out A = unknown> {
   /** Where the task was before, and where it will be. */
   readonly from: Positions
   readonly positions: Positions
+  /** At `positions`. */
+  readonly clocks: Clocks
 }
 
 /** Who we are in the consumer group while a commit is made. */

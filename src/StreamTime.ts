@@ -10,16 +10,44 @@ export const clockHeader = "millrace-clock"
 /** How long a task that writes a repartition topic may be silent before it stops holding the clock back. */
 const idleAfter = 60_000
 
+/** What a writer was last heard to say: its stream time, and when that arrived. */
+export interface Heard {
+  readonly time: number
+  readonly arrival: number
+}
+
+/** The clock of an input between two of its records. It is committed with the input's position and comes back with it. */
+export interface Clock {
+  readonly now: number
+  /** The arrival from which writers that are unheard of are waited for; `Infinity` before the first record. */
+  readonly since: number
+  /** By name; empty for an input that has one writer. */
+  readonly writers: ReadonlyMap<string, Heard>
+}
+
+/** The clock of an input of which nothing was read. */
+export const unheard: Clock = { now: -Infinity, since: Infinity, writers: new Map() }
+
 /**
  * The stream time of one input. With one writer it is the highest event time so far; with several, the lowest among
  * their own clocks, leaving out those that have written nothing for a minute of arrival time. It never goes back, and it
- * depends on the log alone: not on where batches are cut, nor on when they are read. What must survive a restart is kept
- * by the stages that act on it (`Store.streamTime`).
+ * depends on the log alone: not on where batches are cut, nor on when they are read.
  */
 export class StreamTime {
-  #tasks = new Map<string, { time: number; arrival: number }>()
-  #firstArrival = Infinity
-  now = -Infinity
+  readonly #writers: Map<string, { time: number; arrival: number }>
+  #since: number
+  now: number
+
+  constructor({ now, since, writers }: Clock = unheard) {
+    this.now = now
+    this.#since = since
+    this.#writers = new Map(Array.from(writers, ([writer, heard]) => [writer, { ...heard }]))
+  }
+
+  get clock(): Clock {
+    const writers = new Map(Array.from(this.#writers, ([writer, heard]) => [writer, { ...heard }]))
+    return { now: this.now, since: this.#since, writers }
+  }
 
   /** Stream time after a record that `writer` (of `writers`) wrote at its own stream time `time`. */
   advance(writer: string, time: number, arrival: number, writers: number): number {
@@ -27,22 +55,56 @@ export class StreamTime {
       if (time > this.now) this.now = time
       return this.now
     }
-    this.#firstArrival = Math.min(this.#firstArrival, arrival)
-    const known = this.#tasks.get(writer)
-    if (known === undefined) this.#tasks.set(writer, { time, arrival })
+    this.hear(writer, time, arrival)
+    let lowest = Infinity
+    for (const heard of this.#writers.values()) {
+      if (heard.arrival > arrival - idleAfter && heard.time < lowest) lowest = heard.time
+    }
+    const waitsForUnheard = this.#writers.size < writers && this.#since > arrival - idleAfter
+    if (!waitsForUnheard && lowest > this.now) this.now = lowest
+    return this.now
+  }
+
+  /** Notes what a writer said, without moving stream time. */
+  hear(writer: string, time: number, arrival: number): void {
+    this.#since = Math.min(this.#since, arrival)
+    const known = this.#writers.get(writer)
+    if (known === undefined) this.#writers.set(writer, { time, arrival })
     else {
       known.time = Math.max(known.time, time)
       known.arrival = Math.max(known.arrival, arrival)
     }
-    let lowest = Infinity
-    for (const task of this.#tasks.values()) {
-      if (task.arrival > arrival - idleAfter && task.time < lowest) lowest = task.time
-    }
-    const waitsForUnseen = this.#tasks.size < writers && this.#firstArrival > arrival - idleAfter
-    if (!waitsForUnseen && lowest > this.now) this.now = lowest
-    return this.now
   }
 }
+
+/**
+ * A clock as text of at most `room` characters. Where the writers do not fit (about 20 characters each) they are left
+ * out: stream time then stands still until all of them are heard again, or for a minute of arrival time, so that records
+ * that would have been late may still count, and none is late that would not have been.
+ */
+export const encodeClock = ({ now, since, writers }: Clock, room: number): string => {
+  const heard = Array.from(writers, ([writer, { time, arrival }]) => `${writer},${short(time)},${short(arrival)}`)
+  const whole = [short(now), ...since === Infinity ? [] : [short(since)], ...heard].join(";")
+  if (whole.length <= room) return whole
+  const latest = Math.max(...Array.from(writers.values(), ({ arrival }) => arrival))
+  return `${short(now)};${short(latest)}`
+}
+
+export const decodeClock = (encoded: string): Clock => {
+  const [now, since, ...heard] = encoded.split(";")
+  return {
+    now: long(now!),
+    since: since === undefined ? Infinity : long(since),
+    writers: new Map(heard.map((one) => {
+      const [writer, time, arrival] = one.split(",")
+      return [writer!, { time: long(time!), arrival: long(arrival!) }]
+    })),
+  }
+}
+
+const short = (time: number): string => Number.isSafeInteger(time) ? time.toString(36) : `=${time}`
+
+const long = (time: string): number => time.startsWith("=") ? Number(time.slice(1)) : parseInt(time, 36)
 
 export const writerHeaders = (task: string, now: number): Headers => [
   [taskHeader, Buffer.from(task)],

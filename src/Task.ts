@@ -4,7 +4,8 @@
  */
 import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
 import type { Batch, Changes } from "./Batch.ts"
-import type { Topic } from "./Topic.ts"
+import type { Clock } from "./StreamTime.ts"
+import type { Any as AnyTopic, Topic } from "./Topic.ts"
 
 /** The bytes of a record whose topic's contract says that they hold an `A`. */
 export interface Raw<out A> {
@@ -31,6 +32,8 @@ export class Task extends Context.Service<Task, {
   readonly partition: number
   /** The task's records of one topic, one batch per fetch, from the committed position on. */
   read<A>(topic: Topic<A>): Stream.Stream<Batch<Raw<A>>, PipelineError>
+  /** The clock of one topic where the task starts: as it was committed with the position. */
+  clock(topic: AnyTopic): Clock
 }>()("millrace/Task") {}
 
 /**

@@ -94,24 +94,14 @@ class OpenSessions {
       const click = values[i]!
       const row = Batch.row(batch, i)
       this.#advance(time?.clock[i] ?? source.timestamps[row]!)
-<<<<<<< HEAD
       const key = Window.groupKey(batch, i, this.#name)
       if (typeof key !== "string") {
-        failures.push(Batch.failing(batch, i, key))
-=======
-      const { key } = new Batch.RecordContext(batch, i)
-      if (key === null) {
-        without.push({ row, reason: Window.keyless(this.#name) })
->>>>>>> bbc0dd0 (Sessions keep the time of dropped clicks, and a late click takes nothing back)
+        without.push(Batch.failing(batch, i, key))
         continue
       }
       const session = this.#join(key, click)
       if (session === undefined) {
-<<<<<<< HEAD
-        failures.push(Batch.failing(batch, i, late(click, this.#gap)))
-=======
-        missed.push({ row, reason: late(click, this.#gap), kept: true })
->>>>>>> bbc0dd0 (Sessions keep the time of dropped clicks, and a late click takes nothing back)
+        missed.push({ ...Batch.failing(batch, i, late(click, this.#gap)), kept: true })
         continue
       }
       from[out.length] = i

@@ -78,7 +78,7 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
           left = left.filter(({ task }) => !culprits.some((culprit) => culprit.task === task))
         }
       }
-      const offsets = left.flatMap(({ task, positions }) => toCommit(task, positions, owner))
+      const offsets = left.flatMap((one) => toCommit(one, owner))
       if (offsets.length > 0) yield* patiently(cluster.offsetCommit(identity(member), offsets), patience)
       return { commit: commitId, refused }
     })

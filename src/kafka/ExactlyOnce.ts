@@ -79,7 +79,7 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
       const outcome = yield* Transaction.run(cluster, transactionalId, writer, {
         records: records.flat(),
         member: identity(member),
-        offsets: work.flatMap(({ task, positions }) => toCommit(task, positions, owner)),
+        offsets: work.flatMap((one) => toCommit(one, owner)),
       }, settings.deliveryTimeout)
       switch (outcome._tag) {
         case "committed":

@@ -1,9 +1,11 @@
 /**
  * Positions of a consumer group, and who committed them: every commit carries the committer's transactional id and member
- * id in its metadata, so that a successor can tell whose transaction is in the way and whether it may be ended.
+ * id in its metadata, so that a successor can tell whose transaction is in the way and whether it may be ended. Beside
+ * them stands the clock of the topic at that position, so that lateness is the same after a restart.
  */
 import { Clock, Effect, Schema } from "effect"
-import type { Claim, Plan, TaskId } from "../Pipeline.ts"
+import type { Claim, Clocks, Plan, Positions, TaskId } from "../Pipeline.ts"
+import { decodeClock, encodeClock } from "../StreamTime.ts"
 import { PipelineError } from "../Task.ts"
 import {
   Cluster,
@@ -23,6 +25,8 @@ export const Owner = Schema.Struct({
   member: Schema.String,
   /** Names the commit that moved the position last. */
   commit: Schema.optionalKey(Schema.String),
+  /** The topic's clock at the position. */
+  clock: Schema.optionalKey(Schema.String),
 })
 export type Owner = typeof Owner.Type
 
@@ -34,6 +38,9 @@ export const ownerOf = (committed: CommittedOffset): Owner | undefined => {
   const decoded = decodeOwner(committed.metadata)
   return decoded._tag === "Some" ? decoded.value : undefined
 }
+
+/** Of the 4096 characters that brokers allow by default, those that a clock may take: names need the others. */
+const clockRoom = 3_000
 
 /** How long an undecided transaction is waited for before its owner, if it has left the group, is fenced. */
 const unstableFor = 1_000
@@ -70,8 +77,9 @@ export const claim = Effect.fnUntraced(function* (
     cluster.offsetCommit(
       member,
       partitions.map((where): OffsetToCommit => {
-        const { topic, partition, offset, commit } = withOwner(position(where))
-        return { topic, partition, offset, metadata: encodeOwner(by(transactionalId, member.memberId, commit)) }
+        const { topic, partition, offset, owner } = withOwner(position(where))
+        const metadata = encodeOwner({ ...owner, txn: transactionalId, member: member.memberId })
+        return { topic, partition, offset, metadata }
       }),
     ),
     patience,
@@ -80,6 +88,9 @@ export const claim = Effect.fnUntraced(function* (
     const owned = partitionsOf(plan, task).map((where) => withOwner(position(where)))
     return {
       positions: new Map(owned.map(({ topic, offset }) => [topic, offset])),
+      clocks: new Map(
+        owned.flatMap(({ topic, owner }) => owner?.clock === undefined ? [] : [[topic, decodeClock(owner.clock)]]),
+      ),
       commit: owned.find(({ commit }) => commit !== undefined)?.commit,
       previous: owned.find(({ owner }) => owner !== undefined)?.owner,
     }
@@ -106,18 +117,16 @@ const withOwner = (committed: CommittedOffset) => {
   return { ...committed, owner, commit: owner?.commit }
 }
 
-const by = (txn: string | null, member: string, commit: string | undefined): Owner =>
-  commit === undefined ? { txn, member } : { txn, member, commit }
-
-/** Positions to commit for work, named by their commit. */
+/** Positions and clocks to commit for work, named by their commit. */
 export const toCommit = (
-  task: TaskId,
-  positions: ReadonlyMap<string, number>,
+  { task, positions, clocks }: { readonly task: TaskId; readonly positions: Positions; readonly clocks: Clocks },
   owner: Owner,
-): ReadonlyArray<OffsetToCommit> => {
-  const metadata = encodeOwner(owner)
-  return Array.from(positions, ([topic, offset]) => ({ topic, partition: task.partition, offset, metadata }))
-}
+): ReadonlyArray<OffsetToCommit> =>
+  Array.from(positions, ([topic, offset]) => {
+    const clock = clocks.get(topic)
+    const metadata = encodeOwner(clock === undefined ? owner : { ...owner, clock: encodeClock(clock, clockRoom) })
+    return { topic, partition: task.partition, offset, metadata }
+  })
 
 /** Ends the undecided work of an owner who has left the group; does nothing while they are in it. */
 export type Fence = (owner: Owner | undefined) => Effect.Effect<void, KafkaError>

@@ -1,10 +1,11 @@
 /** One task at work: its flow over its partitions, its stores, and what it has finished and not committed yet. */
 import { Cause, Effect, Exit, Fiber, Latch, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
-import { fromSource, spent } from "../Batch.ts"
+import { byRow, fromSource, spent } from "../Batch.ts"
 import type { AnyFlow } from "../Flow.ts"
-import type { Claim, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
+import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore } from "../state/Store.ts"
+import { unheard } from "../StreamTime.ts"
 import { Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
 import * as Topology from "../Topology.ts"
@@ -66,19 +67,25 @@ export const make = Effect.fnUntraced(function* (
   const streamTimes = new Map<string, number>()
   let readings = new Map<string, Reading>()
   let positions: Positions = claim.positions
+  let clocks: Clocks = claim.clocks
   let lastCommit = claim.commit
   let finished: Array<Batch<unknown>> = []
   let committing = false
-  let atHand = 0
+  /** Fetches that have not come through with their last row, by the position after them. */
+  const atHand = new Set<string>()
   let failure: Cause.Cause<unknown> | undefined
 
-  const entered = () => {
-    if (atHand++ === 0) Latch.closeUnsafe(quiet)
+  const end = ({ topic, next }: Source) => `${topic.name}:${next}`
+  const entered = (source: Source) => {
+    atHand.add(end(source))
+    Latch.closeUnsafe(quiet)
   }
   const emerged = (batch: Batch<unknown>) => {
-    finished.push(options.guarantee.writes === "values" ? batch : spent(batch))
+    const sorted = { ...batch, outgoing: byRow(batch.outgoing) }
+    finished.push(options.guarantee.writes === "values" ? sorted : spent(sorted))
     Latch.closeUnsafe(drained)
-    if (--atHand === 0) Latch.openUnsafe(quiet)
+    atHand.delete(end(batch.source))
+    if (atHand.size === 0) Latch.openUnsafe(quiet)
     options.finished(batch.source.size)
   }
   const settled = () => {
@@ -92,8 +99,8 @@ export const make = Effect.fnUntraced(function* (
       const pull = Effect.gen(function* () {
         const fetched = yield* Effect.mapError(reading.next, asPipelineError)
         yield* gate.await
-        entered()
         const source = sourceOf(topic, id.partition, fetched, upstream.get(topic.name))
+        entered(source)
         return [fromSource(source, source.bytes as ReadonlyArray<unknown> as ReadonlyArray<Raw<A>>)] as const
       })
       return Stream.fromPull(Effect.succeed(pull))
@@ -117,10 +124,11 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const attempt = Effect.suspend(() => {
-    atHand = 0
+    atHand.clear()
     readings = new Map()
+    const clock = (topic: Topic<unknown>) => clocks.get(topic.name) ?? unheard
     return Topology.running(options.flow).pipe(
-      Stream.provideService(Task, Task.of({ partition: id.partition, read })),
+      Stream.provideService(Task, Task.of({ partition: id.partition, read, clock })),
       Stream.provideService(Logged, Logged.of({ store: open })),
       Stream.runForEach((batch) => Effect.sync(() => emerged(batch as Batch<unknown>))),
     )
@@ -129,7 +137,7 @@ export const make = Effect.fnUntraced(function* (
   const stop = (cause: Cause.Cause<unknown>) =>
     Effect.sync(() => {
       failure = cause
-      atHand = 0
+      atHand.clear()
       Latch.openUnsafe(quiet)
       Latch.openUnsafe(drained)
     })
@@ -147,7 +155,7 @@ export const make = Effect.fnUntraced(function* (
       }
       return Effect.gen(function* () {
         yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
-        atHand = 0
+        atHand.clear()
         yield* quiet.open
         yield* drained.await
         for (const store of stores.values()) store.rewind()
@@ -164,7 +172,7 @@ export const make = Effect.fnUntraced(function* (
     resume: Effect.asVoid(gate.open),
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,
-    isBehind: () => atHand > 0 || committing || finished.some(({ source }) => source.length > 0),
+    isBehind: () => atHand.size > 0 || committing || finished.some(({ source }) => source.length > 0),
     holds: (now) =>
       failure === undefined && now.commit === lastCommit &&
       Array.from(now.positions).every(([topic, position]) => positions.get(topic) === position),
@@ -173,13 +181,13 @@ export const make = Effect.fnUntraced(function* (
       committing = true
       const batches = finished
       finished = []
-      const next = new Map(positions)
-      for (const { source } of batches) next.set(source.topic.name, source.next)
-      return { task: id, batches, changes: merged(batches, stores, streamTimes), from: positions, positions: next }
+      const changes = merged(batches, stores, streamTimes)
+      return { task: id, batches, changes, from: positions, ...after(batches, positions, clocks) }
     },
     committed: (work, commit) => {
       committing = false
       positions = work.positions
+      clocks = work.clocks
       lastCommit = commit
       for (const { store, version, streamTime } of work.changes) {
         streamTimes.set(store, streamTime)
@@ -214,6 +222,21 @@ const sourceOf = (
   { length, next, size, keys, bytes, headers, timestamps, offsets }: Readable,
   upstream: number | undefined,
 ): Source => ({ topic, partition, length, next, size, keys, bytes, headers, timestamps, offsets, upstream })
+
+/** Where the topics stand after batches. */
+const after = (
+  batches: ReadonlyArray<Batch<unknown>>,
+  positions: Positions,
+  clocks: Clocks,
+): Pick<Work, "positions" | "clocks"> => {
+  const last = new Map(batches.map((batch) => [batch.source.topic.name, batch]))
+  const reached = { positions: new Map(positions), clocks: new Map(clocks) }
+  for (const [topic, { source, clockAfter }] of last) {
+    reached.positions.set(topic, source.next)
+    if (clockAfter !== undefined) reached.clocks.set(topic, clockAfter(source.length))
+  }
+  return reached
+}
 
 /**
  * The last change of every key by store. Every open store is named, also without changes: its changelog must say where

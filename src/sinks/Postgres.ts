@@ -164,7 +164,8 @@ const open = Effect.fnUntraced(function* <A>(
         positions: new Map(
           partitionsOf(plan, task).map(({ topic, partition }) => [topic, next.get(key(topic, partition))!]),
         ),
-        // There is no state to be kept: a task that is claimed starts anew at the database's position.
+        // There is no state to be kept, and no clock: a task that is claimed starts anew at the database's position.
+        clocks: new Map(),
         commit: undefined,
         previous: undefined,
       }))

@@ -85,10 +85,17 @@ class OpenWindows<A, V> {
     const late: Array<Failed<Late>> = []
     const without: Array<Failed<Keyless>> = []
     let folded = 0
+    let passed = 0
+    const pass = (end: number) => {
+      if (time !== undefined) {
+        for (; passed < end; passed++) this.#advance(time.rowClock[passed]!, passed, out, touched)
+      }
+    }
     for (let i = 0; i < values.length; i++) {
       const at = row(batch, i)
       const timestamp = time?.timestamps[i] ?? source.timestamps[at]!
-      this.#advance(time?.clock[i] ?? timestamp, at, out, touched)
+      if (time === undefined) this.#advance(timestamp, at, out, touched)
+      else pass(at + 1)
       const start = timestamp - timestamp % size
       if (start + size <= store.streamTime - grace) {
         const message = `the window that ends at ${start + size} closed before this record of ${timestamp} came`
@@ -110,7 +117,7 @@ class OpenWindows<A, V> {
       }
       folded++
     }
-    if (time !== undefined && source.length > 0) this.#advance(time.now, source.length - 1, out, touched)
+    pass(source.length)
     for (const [id, [at, key, start]] of touched) {
       out.push([at, { key, start, end: start + size, value: store.get(id)!, final: false }])
     }
@@ -122,17 +129,24 @@ class OpenWindows<A, V> {
       rows: Uint32Array.from(out, ([row]) => row),
       keys: out.map(([, value]) => Buffer.from(value.key)),
       units: units(out.length),
-      time: time && this.#timesOf(out),
+      time: time && this.#timesOf(out, source.length),
       failed: [...batch.failed, ...late, ...without],
       folded: [...batch.folded, { stage: name, count: folded }],
     }
   }
 
   /** What is emitted is a stream of its own, whose time is the latest start of a window that it has brought. */
-  #timesOf(out: ReadonlyArray<readonly [row: number, Windowed<V>]>): Time {
-    const timestamps = Float64Array.from(out, ([, value]) => value.start)
-    const clock = timestamps.map((start) => this.#emitted = Math.max(this.#emitted, start))
-    return { timestamps, clock, now: this.#emitted }
+  #timesOf(out: ReadonlyArray<readonly [row: number, Windowed<V>]>, length: number): Time {
+    const timestamps = Float64Array.from(out, ([, { start }]) => start)
+    const clock = new Float64Array(out.length)
+    const rowClock = new Float64Array(length)
+    for (let at = 0, i = 0; at < length; at++) {
+      for (; i < out.length && out[i]![0] === at; i++) {
+        clock[i] = this.#emitted = Math.max(this.#emitted, timestamps[i]!)
+      }
+      rowClock[at] = this.#emitted
+    }
+    return { timestamps, clock, rowClock, now: this.#emitted }
   }
 
   /** Moves stream time, and closes the windows that it has passed by their grace: oldest first. */

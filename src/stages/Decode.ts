@@ -3,8 +3,8 @@ import { Effect, Result, Schema } from "effect"
 import type { Batch, Failed, Time } from "../Batch.ts"
 import { fail, gather, RecordDefect, row } from "../Batch.ts"
 import { type Flow, perTask } from "../Flow.ts"
-import { StreamTime, writtenBy } from "../StreamTime.ts"
-import type { Raw } from "../Task.ts"
+import { type Clock, StreamTime, writtenBy } from "../StreamTime.ts"
+import { type Raw, Task } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
 
 /** A record's value is not what its topic's contract promises. */
@@ -16,15 +16,18 @@ export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError"
 
 /**
  * Decodes every record by its topic's schema, and takes event time from the contract's extractor (the Kafka timestamp
- * without one). Stream time is kept for every record that decodes, before any later stage drops it.
+ * without one). Stream time is kept for every record that decodes, before any later stage drops it, and is committed with
+ * the topic's position.
  */
-export const schema = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<A, F | DecodeError, E, R> => decode<A>()(flow)
+export const schema = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<A, F | DecodeError, E, R | Task> =>
+  decode<A>()(flow)
 
 const decode = <A>() =>
-  perTask<Raw<A>, A, DecodeError, never, never, never, never>(
-    Effect.sync(() => {
-      const clock = new StreamTime()
-      return <F>(batch: Batch<Raw<A>, F>) => Effect.sync(() => step(batch, clock))
+  perTask<Raw<A>, A, DecodeError, never, never, never, Task>(
+    Effect.map(Task, (task) => {
+      let clock: StreamTime | undefined
+      return <F>(batch: Batch<Raw<A>, F>) =>
+        Effect.sync(() => step(batch, clock ??= new StreamTime(task.clock(batch.source.topic))))
     }),
     { stage: "decode" },
   )
@@ -38,9 +41,14 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
   const from = new Uint32Array(length)
   const timestamps = new Float64Array(length)
   const clocks = new Float64Array(length)
+  const rowClock = new Float64Array(source.length)
   const failures: Array<Failed<DecodeError>> = []
+  const before = clock.clock
+  const said: Array<Said> = []
+  let passed = 0
   for (let i = 0; i < length; i++) {
     const at = row(batch, i)
+    while (passed < at) rowClock[passed++] = clock.now
     const decoded = topic.decode(source.bytes[at]!)
     if (Result.isFailure(decoded)) {
       failures.push({ row: at, reason: new DecodeError(decoded.failure) })
@@ -55,19 +63,41 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
     const kept = values.length
     from[kept] = i
     timestamps[kept] = time
-    clocks[kept] = source.upstream === undefined
-      ? clock.advance("", time, arrival, 1)
-      : clock.advance(...writtenBy(source.headers[at]!, time), arrival, source.upstream)
+    if (source.upstream === undefined) clocks[kept] = clock.advance("", time, arrival, 1)
+    else {
+      const [writer, written] = writtenBy(source.headers[at]!, time)
+      clocks[kept] = clock.advance(writer, written, arrival, source.upstream)
+      if (source.upstream > 1) said.push({ row: at, writer, time: written, arrival })
+    }
     values.push(decoded.success)
   }
+  while (passed < source.length) rowClock[passed++] = clock.now
   const kept = values.length
   const time: Time = {
     timestamps: kept === length ? timestamps : timestamps.subarray(0, kept),
     clock: kept === length ? clocks : clocks.subarray(0, kept),
+    rowClock,
     now: clock.now,
   }
-  if (kept === length) return { ...batch, values, time }
-  return fail({ ...gather<Raw<A>, A, F>(batch, values, from.subarray(0, kept)), time }, failures)
+  const clockAfter = clockAt(before, rowClock, said)
+  if (kept === length) return { ...batch, values, time, clockAfter }
+  return fail({ ...gather<Raw<A>, A, F>(batch, values, from.subarray(0, kept)), time, clockAfter }, failures)
+}
+
+/** What a record of a repartition topic told of its writer. */
+interface Said {
+  readonly row: number
+  readonly writer: string
+  readonly time: number
+  readonly arrival: number
+}
+
+const clockAt = (before: Clock, rowClock: Float64Array, said: ReadonlyArray<Said>) => (rows: number): Clock => {
+  if (rows === 0) return before
+  const clock = new StreamTime(before)
+  for (const { row, writer, time, arrival } of said) if (row < rows) clock.hear(writer, time, arrival)
+  clock.now = rowClock[rows - 1]!
+  return clock.clock
 }
 
 const extracted = <A>(of: (value: A) => number, value: A, batch: Batch<unknown, unknown>, i: number): number => {

@@ -131,5 +131,6 @@ const streamTime = (batch: Batch<unknown, unknown>): number => batch.time?.now ?
 const held = (time: Time, bound: number, now: number): Time => ({
   timestamps: time.timestamps,
   clock: time.clock.map((at) => Math.max(now, Math.min(at, bound))),
+  rowClock: time.rowClock.map((at) => Math.max(now, Math.min(at, bound))),
   now: Math.max(now, Math.min(time.now, bound)),
 })

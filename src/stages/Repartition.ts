@@ -1,6 +1,6 @@
 /** Records under a new key, in the partition of that key. */
 import { Effect } from "effect"
-import type { Batch, Outgoing } from "../Batch.ts"
+import type { Batch, Headers, Outgoing } from "../Batch.ts"
 import { row } from "../Batch.ts"
 import type { Route } from "../Failures.ts"
 import { routeAll } from "../Failures.ts"
@@ -35,10 +35,14 @@ const stamped = <A, F, E, R>(flow: Flow<A, F, E, R>, via: Topic<unknown>): Flow<
     Effect.map(Task, (task) => {
       const stamp = <G>(batch: Batch<A, G>): Batch<A, G> => {
         let i = 0
+        let clock: number | undefined
+        let headers: Headers = []
         const outgoing = batch.outgoing.map((out): Outgoing => {
           if (out.topic !== via.name) return out
           while (i < batch.values.length - 1 && row(batch, i) < out.row) i++
-          return { ...out, headers: writerHeaders(String(task.partition), batch.time?.clock[i] ?? -1) }
+          const now = batch.time?.clock[i] ?? -1
+          if (now !== clock) headers = writerHeaders(String(task.partition), clock = now)
+          return { ...out, headers }
         })
         return { ...batch, outgoing }
       }

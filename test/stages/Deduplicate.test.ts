@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Logger, Metric, Schema } from "effect"
 import { Decode, Deduplicate, Flow, Ingest, merge, Topic } from "../../src/index.ts"
 import type { Source } from "../../src/Batch.ts"
-import { run, sources, type Stores } from "../support/FlowRunner.ts"
+import { committed, run, sources, type Start } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
 
 const topic = (name: string) =>
@@ -86,14 +86,14 @@ describe("Deduplicate", () => {
           Deduplicate.by({ name: "seen", id: (id: string) => id, atMost: 3 }),
         )
         const inputs = sources(Ids, all, dice.list(0, 5, () => dice.int(1, 40)).concat(cut))
-        const part = (is: (source: Source) => boolean, stores?: Stores) =>
-          Effect.map(run(flow, new Map([[Ids as Topic.Any, inputs.filter(is)]]), stores), (ran) => ({
+        const part = (is: (source: Source) => boolean, start?: Start) =>
+          Effect.map(run(flow, new Map([[Ids as Topic.Any, inputs.filter(is)]]), start), (ran) => ({
             ...ran,
             values: ran.batches.flatMap(({ values }) => values),
           }))
         const whole = yield* part(() => true)
         const before = yield* part(({ next }) => next <= cut)
-        const after = yield* part(({ next }) => next > cut, before.stores)
+        const after = yield* part(({ next }) => next > cut, committed(before.batches))
         assert.deepStrictEqual([...before.values, ...after.values], whole.values)
       })))
 
