@@ -4,30 +4,37 @@ import type { Duration } from "effect"
 import type { Batch, Time } from "../Batch.ts"
 import { interleave } from "../Batch.ts"
 import { type AnyFlow, type Flow, fromStream, input } from "../Flow.ts"
-import { refused, roots } from "../Topology.ts"
+import { Slices } from "../Slices.ts"
+import { Task } from "../Task.ts"
+import * as Topology from "../Topology.ts"
 
 /**
  * Merges `that` into the flow.
  *
  * Two branches of one flow meet batch by batch, in the order of their records. Flows of different topics must be
- * co-partitioned; the one that is behind in stream time is read first, and the merged clock is the lower of the two. An
+ * co-partitioned: their records go on in the order of stream time, those of the flow itself first where it is equal, and
+ * the merged clock is the lower of the two. A batch is cut where the other input's next record comes first, which a
+ * batch with changes of state cannot be: stages with state stand after the merge, and before it they are refused. An
  * input that has been silent for longer than `idle` (5 seconds by default) stops holding the other back until it speaks
  * again. Each input's records keep their order.
  */
 export const merge =
   <B, F2, E2, R2>(that: Flow<B, F2, E2, R2>, options?: { readonly idle?: Duration.Input }) =>
-  <A, F, E, R>(flow: Flow<A, F, E, R>): Flow<A | B, F | F2, E | E2, R | R2> => {
+  <A, F, E, R>(flow: Flow<A, F, E, R>): Flow<A | B, F | F2, E | E2, R | R2 | Task> => {
     const merged = sameRoots(flow, that) ? together(flow, that) : byTime(flow, that, options?.idle ?? "5 seconds")
     return fromStream(merged, { stage: "merge", inputs: [flow, that] })
   }
 
 const sameRoots = (a: AnyFlow, b: AnyFlow): boolean => {
-  const [left, right] = [roots(a), roots(b)]
+  const [left, right] = [Topology.roots(a), Topology.roots(b)]
   const common = [...left].filter((root) => right.has(root))
-  if (common.length === 0) return false
+  if (common.length === 0) {
+    for (const flow of [a, b]) refuseState(flow)
+    return false
+  }
   if (left.size === 1 && right.size === 1) return true
   const topics = common.flatMap((root) => root.node.reads.map((topic) => topic.name))
-  throw refused(
+  throw Topology.refused(
     `a merge of flows that share topic ${topics.join(", ")} but not all of their topics has no order: ` +
       "merge the branches of the shared topic first",
   )
@@ -47,31 +54,48 @@ const together = <A, B, F, F2, E, E2, R, R2>(
     })))
   }))
 
-/** One input of a merge by time: its next batch, if it has come, and its stream time after the last one taken. */
+const refuseState = (flow: AnyFlow): void => {
+  const [store] = Topology.of(flow).stores
+  if (store === undefined) return
+  throw Topology.refused(
+    `a merge of different topics cuts batches, and store ${store.name} before it changes with whole batches: ` +
+      "put stages with state after the merge",
+  )
+}
+
+/** One input of a merge by time: its next batch, if it has come, and its stream time after the last row taken. */
 interface Side<A, F, E> {
   readonly pull: Pull.Pull<readonly [Batch<A, F>, ...Array<Batch<A, F>>], E>
-  next: Batch<A, F> | undefined
+  next: Arrived<A, F> | undefined
   pulling: boolean
   failure: Cause.Cause<E | Cause.Done> | undefined
   idle: boolean
   now: number
 }
 
+/** A batch that has come; its rows before `row` have gone on. */
+interface Arrived<A, F> {
+  readonly batch: Batch<A, F>
+  slices: Slices<A, F> | undefined
+  row: number
+}
+
 const byTime = <A, B, F, F2, E, E2, R, R2>(
   left: Flow<A, F, E, R>,
   right: Flow<B, F2, E2, R2>,
   idle: Duration.Input,
-): Stream.Stream<Batch<A | B, F | F2>, E | E2, R | R2> =>
+): Stream.Stream<Batch<A | B, F | F2>, E | E2, R | R2 | Task> =>
   Stream.unwrap(Effect.gen(function* () {
     type AnySide = Side<A | B, F | F2, E | E2>
     const scope = yield* Effect.scope
-    const side = (pull: AnySide["pull"]): AnySide => (
-      { pull, next: undefined, pulling: false, failure: undefined, idle: false, now: -Infinity }
+    const task = yield* Task
+    const side = (flow: AnyFlow, pull: AnySide["pull"]): AnySide => (
+      { pull, next: undefined, pulling: false, failure: undefined, idle: false, now: startOf(flow, task) }
     )
-    const a = side(yield* Stream.toPull(input(left)))
-    const b = side(yield* Stream.toPull(input(right)))
+    const a = side(left, yield* Stream.toPull(input(left)))
+    const b = side(right, yield* Stream.toPull(input(right)))
     let arrived = Deferred.makeUnsafe<void>()
-    let now = -Infinity
+    let now = Math.min(a.now, b.now)
 
     const start = (side: AnySide): Effect.Effect<void> => {
       if (side.pulling || side.next !== undefined || side.failure !== undefined) return Effect.void
@@ -81,7 +105,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
         Effect.map((exit) => {
           side.pulling = false
           side.idle = false
-          if (Exit.isSuccess(exit)) side.next = exit.value[0]
+          if (Exit.isSuccess(exit)) side.next = { batch: exit.value[0], slices: undefined, row: 0 }
           else side.failure = exit.cause
           Deferred.doneUnsafe(arrived, Exit.void)
         }),
@@ -91,16 +115,30 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     }
     const over = (side: AnySide) => side.failure !== undefined && Pull.isDoneCause(side.failure)
     const choose = (): AnySide | undefined => {
-      if (a.next !== undefined && b.next !== undefined) return streamTime(b.next) < streamTime(a.next) ? b : a
+      for (const side of [a, b]) if (side.next?.batch.source.length === 0) return side
+      if (a.next !== undefined && b.next !== undefined) return clockOf(b.next) < clockOf(a.next) ? b : a
       if (a.next !== undefined && (b.idle || over(b))) return a
       if (b.next !== undefined && (a.idle || over(a))) return b
       return undefined
     }
+    /** The rows of `side` that come before the next one of `other`. */
+    const end = ({ batch, row }: Arrived<A | B, F | F2>, side: AnySide, other: AnySide): number => {
+      if (batch.time === undefined || other.next === undefined) return batch.source.length
+      const until = clockOf(other.next)
+      const { rowClock } = batch.time
+      let end = row
+      while (end < rowClock.length && (rowClock[end]! < until || (side === a && rowClock[end] === until))) end++
+      return end
+    }
     const take = (side: AnySide): readonly [Batch<A | B, F | F2>] => {
       const other = side === a ? b : a
-      const batch = side.next!
-      side.next = undefined
-      side.now = Math.max(side.now, streamTime(batch))
+      const next = side.next!
+      const to = end(next, side, other)
+      const whole = next.row === 0 && to === next.batch.source.length
+      const batch = whole ? next.batch : (next.slices ??= new Slices(next.batch)).take(to)
+      next.row = to
+      if (to === next.batch.source.length) side.next = undefined
+      side.now = Math.max(side.now, batch.time?.now ?? -Infinity)
       const bound = other.idle || over(other) ? Infinity : other.now
       const time = batch.time && held(batch.time, bound, now)
       now = time?.now ?? now
@@ -125,12 +163,20 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     return Stream.fromPull(Effect.succeed(pull))
   }))
 
-const streamTime = (batch: Batch<unknown, unknown>): number => batch.time?.now ?? -Infinity
+/** Stream time after the next row. */
+const clockOf = ({ batch, row }: Arrived<unknown, unknown>): number => batch.time?.rowClock[row] ?? -Infinity
+
+/** The stream time at which a flow's topics were left. */
+const startOf = (flow: AnyFlow, task: Task["Service"]): number =>
+  Math.min(...Array.from(Topology.roots(flow), (root) => task.clock(root.node.reads[0]!).now))
 
 /** A batch's clock held back to `bound`, the other input's stream time, but never below `now`, where it already was. */
-const held = (time: Time, bound: number, now: number): Time => ({
-  timestamps: time.timestamps,
-  clock: time.clock.map((at) => Math.max(now, Math.min(at, bound))),
-  rowClock: time.rowClock.map((at) => Math.max(now, Math.min(at, bound))),
-  now: Math.max(now, Math.min(time.now, bound)),
-})
+const held = (time: Time, bound: number, now: number): Time => {
+  const hold = (at: number) => Math.max(now, Math.min(at, bound))
+  return {
+    timestamps: time.timestamps,
+    clock: time.clock.map(hold),
+    rowClock: time.rowClock.map(hold),
+    now: hold(time.now),
+  }
+}
