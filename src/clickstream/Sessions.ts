@@ -150,8 +150,13 @@ class OpenSessions {
     return session.last < this.#store.streamTime - this.#kept
   }
 
+  /** The minute in which a session is over. */
+  #endOf({ last }: Session): number {
+    return Math.floor((last + this.#kept) / minute)
+  }
+
   #expectEnd(key: string, session: Session): void {
-    const end = Math.floor((session.last + this.#kept) / minute)
+    const end = this.#endOf(session)
     const keys = this.#ends.get(end)
     if (keys === undefined) this.#ends.set(end, new Set([key]))
     else keys.add(key)
@@ -170,7 +175,7 @@ class OpenSessions {
       for (const key of keys) {
         const sessions = this.#store.get(key)
         if (sessions === undefined) continue
-        const live = sessions.filter((session) => !this.#isOver(session))
+        const live = sessions.filter((session) => this.#endOf(session) >= now)
         if (live.length === 0) this.#store.delete(key)
         else if (live.length < sessions.length) this.#store.set(key, live)
       }
