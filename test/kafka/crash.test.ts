@@ -9,6 +9,7 @@ import * as Faults from "../../src/kafka/Faults.ts"
 import * as Counting from "../support/Counting.ts"
 import { Dice, forSeeds } from "../support/Seeds.ts"
 import * as Simulation from "../support/Simulation.ts"
+import * as Visiting from "../support/Visiting.ts"
 
 const records = Counting.input(new Dice(1), 120)
 const expected = Counting.expected(records)
@@ -92,6 +93,36 @@ describe("exactly once", () => {
           assert.deepStrictEqual(results, Counting.expected(records), `SEED=${seed}`)
         })),
     240_000,
+  )
+})
+
+describe("records that move between tasks, and their time", () => {
+  const visiting = Visiting.pipeline(Guarantee.exactlyOnce())
+  const steps = Visiting.input(new Dice(1), 10)
+  const through = (fault: (kill: Effect.Effect<void>) => Faults.Plan, at: string) =>
+    Effect.gen(function* () {
+      const { calls, read } = yield* Simulation.throughSteps(visiting, Visiting.topics, steps, fault)
+      const results = Visiting.observed(read)
+      assert.deepStrictEqual(results, yield* Visiting.expected(read), at)
+      return { calls, results }
+    })
+
+  it.effect(
+    "are as without a crash when a program dies at any one step of a commit",
+    () =>
+      Effect.gen(function* () {
+        const whole = yield* through(() => Faults.none, "no fault")
+        for (const result of Object.values(whole.results)) assert.isNotEmpty(result)
+        const ofFirstHalf = ({ moved, newest }: Visiting.Results) => ({ moved, newest })
+        for (const { operation, count } of whole.calls.filter(({ operation }) => patient.has(operation))) {
+          for (const [name, fault] of faults.slice(0, 2)) {
+            const at = `${name} ${operation} ${count}`
+            const { results } = yield* through((kill) => Faults.at(operation, count, fault(kill)), at)
+            assert.deepStrictEqual(ofFirstHalf(results), ofFirstHalf(whole.results), at)
+          }
+        }
+      }),
+    120_000,
   )
 })
 

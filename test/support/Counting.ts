@@ -69,6 +69,7 @@ export const pipeline = <R>(guarantee: Pipeline.Guarantee<unknown, R>) =>
   )
 
 export interface Input {
+  readonly topic: string
   readonly partition: number
   readonly key: string
   readonly value: string
@@ -82,7 +83,7 @@ export const input = (dice: Dice, length: number): ReadonlyArray<Input> => {
     at += dice.int(-20_000, 30_000)
     const id = dice.int(0, 9) === 0 ? `${key}-repeat-${dice.int(0, 3)}` : `${key}-${i}`
     const value = dice.int(0, 19) === 0 ? `damaged ${i}` : JSON.stringify({ id, at })
-    return { partition: forKey(Buffer.from(key), partitions), key, value }
+    return { topic: Readings.name, partition: forKey(Buffer.from(key), partitions), key, value }
   })
 }
 

@@ -64,6 +64,8 @@ export interface Start {
   readonly positions: ReadonlyMap<AnyTopic, number>
   readonly clocks: ReadonlyMap<AnyTopic, Clock>
   readonly stores: ReadonlyMap<string, Logged>
+  /** 0 unless given. */
+  readonly partition?: number
 }
 
 /** A store as its changelog has it. */
@@ -111,7 +113,7 @@ export const run = <A, F, E>(
   Effect.suspend(() => {
     const stores = new Map<string, JournaledStore<unknown>>()
     const task = Task.of({
-      partition: 0,
+      partition: start.partition ?? 0,
       read: <V>(topic: Topic<V>) =>
         Stream.fromIterable(inputs.get(topic) ?? []).pipe(
           Stream.map((source) => fromSource(source, source.bytes as ReadonlyArray<unknown> as ReadonlyArray<Raw<V>>)),

@@ -2,7 +2,7 @@
 import { Clock, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
-import { Admin, type Pipeline, Runner, type Task } from "../../src/index.ts"
+import { Admin, type Pipeline, Runner, type Task, type Topic, Topology } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
@@ -60,13 +60,23 @@ const pass = (millis: number) =>
     for (let left = millis; left > 0; left -= 20) yield* TestClock.adjust(20)
   })
 
+/** A record of the input. */
+export interface Input {
+  readonly topic: string
+  readonly partition: number
+  readonly key: string
+  readonly value: string
+}
+
 /** Writes input records as a foreign producer does: a few per batch. */
-export const feed = (records: ReadonlyArray<Counting.Input>) =>
+export const feed = (records: ReadonlyArray<Input>) =>
   Effect.gen(function* () {
     const control = yield* ClusterMemory.Control
     for (let i = 0; i < records.length; i += 7) {
-      for (const [partition, some] of Map.groupBy(records.slice(i, i + 7), (record) => record.partition)) {
-        yield* control.append({ topic: Counting.Readings.name, partition }, {
+      const batches = Map.groupBy(records.slice(i, i + 7), ({ topic, partition }) => `${topic}/${partition}`)
+      for (const some of batches.values()) {
+        const { topic, partition } = some[0]!
+        yield* control.append({ topic, partition }, {
           keys: some.map(({ key }) => Buffer.from(key)),
           values: some.map(({ value }) => Buffer.from(value)),
           headers: some.map(() => []),
@@ -76,23 +86,25 @@ export const feed = (records: ReadonlyArray<Counting.Input>) =>
     }
   })
 
-/** Whether the group has committed everything that stands in the input. */
-export const caughtUp = Effect.gen(function* () {
+/** Whether a group has committed everything that stands in the topics that it reads. */
+const hasCommitted = Effect.fnUntraced(function* (group: string, topics: ReadonlyArray<Topic.Any>) {
   const cluster = yield* Cluster
-  const where = Array.from(
-    { length: Counting.partitions },
-    (_, partition) => ({ topic: Counting.Readings.name, partition }),
+  const where = topics.flatMap(({ name, partitions }) =>
+    Array.from({ length: partitions }, (_, partition) => ({ topic: name, partition }))
   )
   const ends = yield* cluster.listOffsets(where, "latest", "read_uncommitted")
-  const committed = yield* cluster.offsetFetch("counting", where, true)
+  const committed = yield* cluster.offsetFetch(group, where, true)
   return where.every((_, i) => committed[i]!.error === null && committed[i]!.offset === ends[i]!.offset)
 })
 
-export const results = Effect.gen(function* () {
+export const caughtUp = hasCommitted("counting", [Counting.Readings])
+
+/** What stands in topics, by name. */
+const logs = Effect.fnUntraced(function* (topics: ReadonlyArray<Topic.Any>) {
   const control = yield* ClusterMemory.Control
   const read = new Map<string, ReadonlyArray<ClusterMemory.TopicRecord>>()
-  for (const { name } of Counting.topics) read.set(name, yield* control.records(name))
-  return Counting.results((topic) => read.get(topic)!)
+  for (const { name } of topics) read.set(name, yield* control.records(name))
+  return (topic: string) => read.get(topic)!
 })
 
 export interface Crashed {
@@ -136,12 +148,43 @@ export const throughFault = (
     yield* until("the rest", caughtUp)
     const recovery = (yield* Clock.currentTimeMillis) - from
     return {
-      results: yield* results,
+      results: Counting.results(yield* logs(Counting.topics)),
       calls: yield* first.calls,
       crashed: yield* isOver,
       recovery,
     } satisfies Crashed
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay })))
+
+/**
+ * Runs a program over input that comes step by step, with a fault in its way; where the fault kills it, a second one takes
+ * over. Answers the calls of the first one, and what stands in the topics in the end.
+ */
+export const throughSteps = (
+  pipeline: Pipeline.Pipeline<unknown, Cluster | Task.Task | Task.Logged>,
+  topics: ReadonlyArray<Topic.Any>,
+  steps: ReadonlyArray<ReadonlyArray<Input>>,
+  fault: (kill: Effect.Effect<void>) => Faults.Plan,
+) =>
+  Effect.scoped(Effect.gen(function* () {
+    yield* Admin.createTopics(topics)
+    const killed = yield* Deferred.make<void>()
+    const first = yield* start(pipeline, fault(Effect.asVoid(Deferred.succeed(killed, undefined))))
+    let followed = false
+    const follow = Effect.gen(function* () {
+      if (followed || (yield* Deferred.poll(killed)) === undefined) return
+      followed = true
+      yield* start(pipeline, Faults.none)
+    })
+    for (const step of steps) {
+      yield* feed(step)
+      yield* pass(100)
+      yield* follow
+    }
+    const reads = Topology.subflows(pipeline.flow).flatMap((flow) => Topology.of(flow).reads)
+    const done = Effect.andThen(follow, hasCommitted(pipeline.name, reads))
+    yield* until("the end", done)
+    return { calls: yield* first.calls, read: yield* logs(topics) }
+  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: "20 millis" })))
 
 /**
  * Runs up to three programs at a time that are started, stopped, killed and cut off for longer than their session at
@@ -180,5 +223,5 @@ export const throughChaos = (
     for (const one of running) yield* one.use(Faults.none)
     yield* start(pipeline, Faults.none)
     yield* until("the end", caughtUp, 300_000)
-    return yield* results
+    return Counting.results(yield* logs(Counting.topics))
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: dice.pick([0, 20, 150, 800]) })))
