@@ -26,7 +26,7 @@ export class Slices<A, F> {
 
   /** The source rows from where the last slice ended up to `end`. */
   take(end: number): Batch<A, F> {
-    const { values, rows, keys, time, clockAfter, source, folded } = this.#batch
+    const { values, rows, keys, units, time, clockAfter, source, folded } = this.#batch
     const from = this.#from
     const first = this.#value
     while (this.#value < values.length && row(this.#batch, this.#value) < end) this.#value++
@@ -37,6 +37,7 @@ export class Slices<A, F> {
       values: values.slice(first, last),
       rows: rows?.subarray(first, last).map((row) => row - from),
       keys: keys?.slice(first, last),
+      units: units?.subarray(first, last),
       time: time && timeOf(time, from, end, first, last),
       clockAfter: clockAfter && ((rows) => clockAfter(from + rows)),
       failed: this.#failed.take(from, end),

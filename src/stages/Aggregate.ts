@@ -1,7 +1,7 @@
 /** Folding the values of a key into one, in windows or for ever. */
 import { Buffer } from "node:buffer"
 import { Effect, Schema } from "effect"
-import type { Batch, Failed, Time } from "../Batch.ts"
+import type { Batch, Failed } from "../Batch.ts"
 import { failing, gather, RecordDefect, row, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
@@ -59,13 +59,19 @@ export const count = (
 ): Stage<unknown, Windowed<number>, Late | Keyless, PipelineError, Logged> =>
   windowed({ ...options, state: Schema.Int, initial: () => 0, add: (n) => n + 1 })
 
+/** A result, the row that caused it to be emitted, and the stream time of what is emitted then. */
+interface Emitted<V> {
+  readonly row: number
+  readonly clock: number
+  readonly value: Windowed<V>
+}
+
 class OpenWindows<A, V> {
   readonly #store: LoggedStore<V>
   readonly #options: WindowedOptions<A, V>
   /** The keys of every open window, and the start of the oldest. */
   readonly #open = new Map<number, Set<string>>()
   #oldest = Infinity
-  #emitted = -Infinity
 
   constructor(store: LoggedStore<V>, options: WindowedOptions<A, V>) {
     this.#store = store
@@ -80,15 +86,19 @@ class OpenWindows<A, V> {
     const { window: { size, grace }, name, emit } = this.#options
     const store = this.#store
     const { source, values, time } = batch
-    const out: Array<readonly [row: number, Windowed<V>]> = []
-    const touched = new Map<string, readonly [row: number, key: string, start: number]>()
+    const out: Array<Emitted<V>> = []
+    const touched = new Map<string, Omit<Emitted<V>, "value"> & { readonly key: string; readonly start: number }>()
+    const rowClock = new Float64Array(source.length)
     const late: Array<Failed<Late>> = []
     const without: Array<Failed<Keyless>> = []
     let folded = 0
     let passed = 0
     const pass = (end: number) => {
       if (time !== undefined) {
-        for (; passed < end; passed++) this.#advance(time.rowClock[passed]!, passed, out, touched)
+        for (; passed < end; passed++) {
+          this.#advance(time.rowClock[passed]!, passed, out, touched)
+          rowClock[passed] = this.#closed
+        }
       }
     }
     for (let i = 0; i < values.length; i++) {
@@ -113,47 +123,47 @@ class OpenWindows<A, V> {
       store.set(id, added(this.#options, state, batch, i))
       if (emit !== "final") {
         touched.delete(id)
-        touched.set(id, [at, key, start])
+        touched.set(id, { row: at, clock: this.#closed, key, start })
       }
       folded++
     }
     pass(source.length)
-    for (const [id, [at, key, start]] of touched) {
-      out.push([at, { key, start, end: start + size, value: store.get(id)!, final: false }])
+    for (const [id, { row, clock, key, start }] of touched) {
+      out.push({ row, clock, value: { key, start, end: start + size, value: store.get(id)!, final: false } })
     }
-    out.sort((a, b) => a[0] - b[0])
+    out.sort((a, b) => a.row - b.row)
     return {
       ...batch,
       outgoing: withoutRows(batch.outgoing, without),
-      values: out.map(([, value]) => value),
-      rows: Uint32Array.from(out, ([row]) => row),
-      keys: out.map(([, value]) => Buffer.from(value.key)),
+      values: out.map(({ value }) => value),
+      rows: Uint32Array.from(out, ({ row }) => row),
+      keys: out.map(({ value }) => Buffer.from(value.key)),
       units: units(out.length),
-      time: time && this.#timesOf(out, source.length),
+      time: time && {
+        timestamps: Float64Array.from(out, ({ value }) => value.start),
+        clock: Float64Array.from(out, ({ clock }) => clock),
+        rowClock,
+        now: this.#closed,
+      },
       failed: [...batch.failed, ...late, ...without],
       folded: [...batch.folded, { stage: name, count: folded }],
     }
   }
 
-  /** What is emitted is a stream of its own, whose time is the latest start of a window that it has brought. */
-  #timesOf(out: ReadonlyArray<readonly [row: number, Windowed<V>]>, length: number): Time {
-    const timestamps = Float64Array.from(out, ([, { start }]) => start)
-    const clock = new Float64Array(out.length)
-    const rowClock = new Float64Array(length)
-    for (let at = 0, i = 0; at < length; at++) {
-      for (; i < out.length && out[i]![0] === at; i++) {
-        clock[i] = this.#emitted = Math.max(this.#emitted, timestamps[i]!)
-      }
-      rowClock[at] = this.#emitted
-    }
-    return { timestamps, clock, rowClock, now: this.#emitted }
+  /**
+   * The start of the latest window that has closed. It is the stream time of what is emitted: no window that starts
+   * earlier is emitted any more.
+   */
+  get #closed(): number {
+    const { size, grace } = this.#options.window
+    return Math.floor((this.#store.streamTime - grace) / size) * size - size
   }
 
   /** Moves stream time, and closes the windows that it has passed by their grace: oldest first. */
   #advance(
     to: number,
     at: number,
-    out: Array<readonly [row: number, Windowed<V>]>,
+    out: Array<Emitted<V>>,
     touched: Map<string, unknown>,
   ): void {
     const { size, grace } = this.#options.window
@@ -163,7 +173,8 @@ class OpenWindows<A, V> {
       const start = this.#oldest
       for (const key of this.#open.get(start)!) {
         const id = `${start}:${key}`
-        out.push([at, { key, start, end: start + size, value: this.#store.get(id)!, final: true }])
+        const value = { key, start, end: start + size, value: this.#store.get(id)!, final: true }
+        out.push({ row: at, clock: start, value })
         touched.delete(id)
         this.#store.delete(id)
       }
