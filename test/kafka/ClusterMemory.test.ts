@@ -196,22 +196,6 @@ describe("ClusterMemory on a test clock", () => {
   )
 
   test(
-    "refuses to write where fewer replicas are in sync than the topic wants",
-    Effect.gen(function* () {
-      const cluster = yield* Cluster
-      yield* create(1, { "min.insync.replicas": "2" })
-      const [result] = yield* cluster.produce({
-        node: 1,
-        transactionalId: null,
-        timeout: 1_000,
-        compression: "none",
-        batches: [{ ...where, records: recordsOf(["a"]) }],
-      })
-      assert.strictEqual(result!.error, "NOT_ENOUGH_REPLICAS")
-    }),
-  )
-
-  test(
     "removes a silent member when its session is over, and not before",
     Effect.gen(function* () {
       const cluster = yield* Cluster

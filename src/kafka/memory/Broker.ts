@@ -126,14 +126,8 @@ export class Broker {
 
   #append(node: number, transactionalId: string | null, batch: ProduceBatch, now: number): number {
     const { records, producer } = batch
-    const { log, retention, replicas } = this.topics.led(batch, node)
+    const { log, retention } = this.topics.led(batch, node)
     if (records.keys.length === 0) throw new Refusal("INVALID_RECORD", "a batch has at least one record")
-    if (replicas.length < log.config.minInSync) {
-      throw new Refusal(
-        "NOT_ENOUGH_REPLICAS",
-        `there are ${replicas.length} replicas, min.insync.replicas is ${log.config.minInSync}`,
-      )
-    }
     // A leader asks the coordinator only before a transaction's first batch.
     if (transactionalId !== null && producer !== undefined && !log.producers.hasOpen(producer.producerId)) {
       this.#verify({ transactionalId, ...producer }, log)

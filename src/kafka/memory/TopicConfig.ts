@@ -17,7 +17,6 @@ export interface TopicConfig {
   readonly timestampAfterMax: number
   readonly timestampBeforeMax: number
   readonly appendTime: boolean
-  readonly minInSync: number
 }
 
 export type Settings = Readonly<Record<string, string>>
@@ -101,6 +100,5 @@ export const parse = (settings: Settings): TopicConfig => {
     timestampAfterMax: number("message.timestamp.after.max.ms"),
     timestampBeforeMax: number("message.timestamp.before.max.ms"),
     appendTime: settings["message.timestamp.type"] === "LogAppendTime",
-    minInSync: number("min.insync.replicas"),
   }
 }
