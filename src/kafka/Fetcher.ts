@@ -1,6 +1,11 @@
 /**
  * Reads partitions ahead of the tasks that work on them: one long poll per broker at a time, the next one sent before the
- * last answer is worked on, and never more bytes in flight than allowed.
+ * last answer is worked on.
+ *
+ * Bytes in flight are bounded: by `maxBytes`, of which every partition is asked for its share of what is left, and beyond
+ * it by `leastFetchBytes` (or one batch of records, where it is larger) for each partition. Nobody waits for bytes that
+ * others hold: a partition that holds nothing is always read. Where several brokers answer at once, each may add what was
+ * left when it was asked.
  */
 import { Cause, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
 import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
@@ -14,10 +19,12 @@ export interface Options {
   readonly reset: Reset
   /** Bytes in flight (fetched and not yet committed) at which a task's partition is paused. */
   readonly maxBytesPerPartition: number
-  /** The same for all partitions together. */
+  /** The same for all partitions together; those that hold nothing are read all the same, a little at a time. */
   readonly maxBytes: number
-  /** Bytes asked of one partition at a time. */
+  /** The most bytes asked of one partition at a time. */
   readonly fetchBytes: number
+  /** The least: what a partition that holds nothing is asked for when the others hold all that they may. */
+  readonly leastFetchBytes: number
   /** How long the broker waits for data when there is none, in milliseconds. */
   readonly maxWait: number
 }
@@ -27,6 +34,7 @@ export const defaults: Options = {
   maxBytesPerPartition: 512 * 1024,
   maxBytes: 4 * 1024 * 1024,
   fetchBytes: 128 * 1024,
+  leastFetchBytes: 32 * 1024,
   maxWait: 250,
 }
 
@@ -67,12 +75,18 @@ export const make = Effect.fnUntraced(function* (
     Deferred.doneUnsafe(waiting, Exit.void)
   }
 
+  const isWanted = ({ held }: Partition) =>
+    held === 0 || (held < options.maxBytesPerPartition && total < options.maxBytes)
+
   const wanted = (node: number) =>
-    total >= options.maxBytes
-      ? []
-      : [...reading].filter((partition) =>
-        partition.held < options.maxBytesPerPartition && leaders.of(partition.topic, partition.partition) === node
-      )
+    [...reading].filter((partition) => isWanted(partition) && leaders.of(partition.topic, partition.partition) === node)
+
+  /** A partition's share of the bytes that are left. */
+  const share = () =>
+    Math.max(
+      options.leastFetchBytes,
+      Math.min(options.fetchBytes, Math.floor((options.maxBytes - total) / reading.size)),
+    )
 
   const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition) {
     if (!reading.has(partition)) return
@@ -108,15 +122,16 @@ export const make = Effect.fnUntraced(function* (
     if (partitions.length === 0) return yield* Deferred.await(changed)
     // Brokers fill an answer from the front: whoever was served goes to the back.
     for (const partition of partitions) if (reading.delete(partition)) reading.add(partition)
+    const maxBytes = share()
     const answers = yield* cluster.fetch({
       node,
       maxWait: options.maxWait,
-      maxBytes: options.fetchBytes * partitions.length,
+      maxBytes: maxBytes * partitions.length,
       partitions: partitions.map(({ topic, partition, position }) => ({
         topic,
         partition,
         offset: position,
-        maxBytes: options.fetchBytes,
+        maxBytes,
       })),
     })
     for (const answer of answers) {
@@ -173,7 +188,7 @@ export const make = Effect.fnUntraced(function* (
         const full = one.held >= options.maxBytesPerPartition || total >= options.maxBytes
         one.held -= released
         total -= released
-        if (full) wake()
+        if (full || one.held === 0) wake()
       }
       yield* Effect.acquireRelease(
         Effect.sync(() => reading.add(one)),

@@ -1,0 +1,212 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { Buffer } from "node:buffer"
+import { Cluster, type FetchRequest } from "../../src/kafka/Cluster.ts"
+import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
+import * as Faults from "../../src/kafka/Faults.ts"
+import * as Fetcher from "../../src/kafka/Fetcher.ts"
+import * as Leaders from "../../src/kafka/Leaders.ts"
+import { until } from "../support/Simulation.ts"
+
+const topic = "t"
+const size = 1_000
+
+/** Batches of one record each, of `size` bytes. */
+const append = (partition: number, batches: number) =>
+  Effect.gen(function* () {
+    const control = yield* ClusterMemory.Control
+    for (let i = 0; i < batches; i++) {
+      yield* control.append({ topic, partition }, {
+        keys: [null],
+        values: [Buffer.alloc(size, 1)],
+        headers: [[]],
+        timestamps: [0],
+      })
+    }
+  })
+
+/** Small, so that few records reach the bounds. */
+const bounds = { fetchBytes: 4 * size, leastFetchBytes: size, maxBytesPerPartition: 8 * size, maxBytes: 100 * size }
+
+/** A fetcher and what it asks the brokers. */
+const fetching = Effect.fnUntraced(function* (partitions: number, options: Partial<Fetcher.Options> = {}) {
+  const cluster = yield* Cluster
+  yield* cluster.createTopics([{ topic, partitions, replicationFactor: 1, config: {} }])
+  const requests: Array<FetchRequest> = []
+  const fetch = (request: FetchRequest) => {
+    requests.push(request)
+    return cluster.fetch(request)
+  }
+  const leaders = yield* Leaders.make
+  const fetcher = yield* Fetcher.make(leaders, { ...Fetcher.defaults, ...bounds, ...options }).pipe(
+    Effect.provideService(Cluster, Cluster.of({ ...cluster, fetch })),
+  )
+  return { fetcher, asked: () => requests.splice(0).flatMap((request) => request.partitions) }
+})
+
+/** Takes what has been fetched and what comes within a while, releasing nothing. */
+const drained = (reading: Fetcher.Reading) =>
+  Effect.gen(function* () {
+    let bytes = 0
+    for (;;) {
+      const next = yield* Effect.forkChild(reading.next)
+      yield* TestClock.adjust("600 millis")
+      if (next.pollUnsafe() === undefined) {
+        yield* Fiber.interrupt(next)
+        return bytes
+      }
+      bytes += (yield* Fiber.join(next)).size
+    }
+  })
+
+const first = <A, E>(reading: Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const next = yield* Effect.forkChild(Effect.exit(reading))
+    yield* until("a fetch", Effect.sync(() => next.pollUnsafe() !== undefined))
+    return yield* yield* Fiber.join(next)
+  })
+
+const test = <E>(
+  name: string,
+  body: Effect.Effect<void, E, Cluster | ClusterMemory.Control | Faults.Faults | Scope.Scope>,
+) =>
+  it.effect(
+    name,
+    () => Effect.provide(Effect.scoped(body), Layer.fresh(Layer.provideMerge(Faults.layer, ClusterMemory.layer()))),
+  )
+
+describe("Fetcher", () => {
+  test(
+    "stops reading a partition whose bytes are not released, and no other",
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(2)
+      yield* append(0, 30)
+      yield* append(1, 30)
+      const slow = yield* fetcher.read({ topic, partition: 0 }, 0)
+      const fast = yield* fetcher.read({ topic, partition: 1 }, 0)
+      let read = 0
+      while (read < 30 * size) {
+        const { size } = yield* first(fast.next)
+        read += size
+        fast.release(size)
+      }
+      const held = yield* drained(slow)
+      assert.isAtLeast(held, bounds.maxBytesPerPartition)
+      assert.isAtMost(held, bounds.maxBytesPerPartition + bounds.fetchBytes)
+      slow.release(held)
+      assert.isAbove(yield* drained(slow), 0)
+    }),
+  )
+
+  test(
+    "holds no more than its bound and a little per partition, and reads what holds nothing all the same",
+    Effect.gen(function* () {
+      const maxBytes = 12 * size
+      const { fetcher, asked } = yield* fetching(6, { maxBytes })
+      for (let partition = 0; partition < 5; partition++) yield* append(partition, 30)
+      const stuck: Array<Fetcher.Reading> = []
+      for (let partition = 0; partition < 5; partition++) stuck.push(yield* fetcher.read({ topic, partition }, 0))
+      let held = 0
+      for (const reading of stuck) held += yield* drained(reading)
+      assert.isAtLeast(held, maxBytes)
+      assert.isAtMost(held, maxBytes + 6 * bounds.leastFetchBytes)
+      asked()
+      const healthy = yield* fetcher.read({ topic, partition: 5 }, 0)
+      yield* append(5, 3)
+      for (let i = 0; i < 3; i++) {
+        const { size, length } = yield* first(healthy.next)
+        assert.strictEqual(length, 1)
+        healthy.release(size)
+      }
+      for (const one of asked()) {
+        assert.strictEqual(one.partition, 5)
+        assert.strictEqual(one.maxBytes, bounds.leastFetchBytes)
+      }
+    }),
+  )
+
+  test(
+    "an answer that comes after the reading has ended takes nothing of the bound",
+    Effect.gen(function* () {
+      const { fetcher, asked } = yield* fetching(2, { maxBytes: bounds.fetchBytes })
+      const faults = yield* Faults.Faults
+      yield* append(0, 8)
+      const scope = yield* Scope.make()
+      yield* faults.use(Faults.at("Fetch", 1, Faults.delay("1 second")))
+      yield* Scope.provide(fetcher.read({ topic, partition: 0 }, 0), scope)
+      yield* TestClock.adjust("500 millis")
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("2 seconds")
+      yield* append(1, 1)
+      asked()
+      const other = yield* fetcher.read({ topic, partition: 1 }, 0)
+      assert.strictEqual((yield* first(other.next)).length, 1)
+      assert.strictEqual(asked()[0]!.maxBytes, bounds.fetchBytes)
+    }),
+  )
+
+  for (const reset of ["earliest", "latest"] as const) {
+    test(
+      `goes on at the ${reset} offset where its position is no longer in the log, also while it reads`,
+      Effect.gen(function* () {
+        const control = yield* ClusterMemory.Control
+        const { fetcher } = yield* fetching(1, { reset })
+        const where = { topic, partition: 0 }
+        yield* append(0, 3)
+        const reading = yield* fetcher.read(where, 99)
+        yield* TestClock.adjust("1 second")
+        yield* append(0, 3)
+        const { offsets, size } = yield* first(reading.next)
+        assert.strictEqual(offsets[0], reset === "earliest" ? 0 : 3)
+        reading.release(size)
+        yield* drained(reading)
+        yield* control.truncate(where, 2)
+        yield* TestClock.adjust("1 second")
+        yield* append(0, 2)
+        const again = yield* first(reading.next)
+        assert.strictEqual(again.offsets[0], reset === "earliest" ? 0 : 2)
+      }),
+    )
+  }
+
+  test(
+    'fails where its position is not in the log and the policy is "fail", and leaves the others alone',
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(2, { reset: "fail" })
+      yield* append(0, 3)
+      yield* append(1, 3)
+      const lost = yield* fetcher.read({ topic, partition: 0 }, 99)
+      const kept = yield* fetcher.read({ topic, partition: 1 }, 0)
+      const error = yield* Effect.flip(first(lost.next))
+      assert.strictEqual(error.code, "OFFSET_OUT_OF_RANGE")
+      assert.match(error.message, /^topic t partition 0: position 99 is not in the log and the reset policy is "fail"/)
+      assert.isAbove((yield* first(kept.next)).length, 0)
+    }),
+  )
+
+  test(
+    "fails where the brokers refuse a partition for good, and goes on where they refuse it for a time",
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(2)
+      const faults = yield* Faults.Faults
+      yield* append(0, 1)
+      yield* append(1, 1)
+      yield* faults.use(Faults.all(
+        Faults.nth(
+          1,
+          ({ operation }) => operation === "Fetch",
+          Faults.refusePartitions("NOT_LEADER_OR_FOLLOWER"),
+        ),
+        Faults.every(
+          ({ operation }) => operation === "Fetch",
+          Faults.refusePartitions("TOPIC_AUTHORIZATION_FAILED", ({ partition }) => partition === 0),
+        ),
+      ))
+      const refused = yield* fetcher.read({ topic, partition: 0 }, 0)
+      const read = yield* fetcher.read({ topic, partition: 1 }, 0)
+      assert.strictEqual((yield* Effect.flip(first(refused.next))).code, "TOPIC_AUTHORIZATION_FAILED")
+      assert.strictEqual((yield* first(read.next)).length, 1)
+    }),
+  )
+})
