@@ -157,7 +157,8 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     }
     const work = [...taken.keys()]
     if (work.length === 0) return "nothing"
-    if (!flush && work.every(isIdle) && now - lastCommit < idleCommitEvery) {
+    const wanted = flush || runners().some((runner) => runner.isDraining())
+    if (!wanted && work.every(isIdle) && now - lastCommit < idleCommitEvery) {
       for (const [one, runner] of taken) runner.putBack(one)
       return "nothing"
     }

@@ -42,6 +42,8 @@ export interface TaskRunner {
   readonly idle: Effect.Effect<void>
   /** Whether there is work that is not committed. */
   readonly isBehind: () => boolean
+  /** Whether it waits for a commit of what it has finished, before it is tried again. */
+  readonly isDraining: () => boolean
   /** Whether the state in memory is the one that was committed last, by this very task. */
   holds(claim: Claim): boolean
   /** Everything finished since the last commit; it must be answered with one of the three below. */
@@ -73,6 +75,7 @@ export const make = Effect.fnUntraced(function* (
   let committing = false
   /** Fetches that have not come through with their last row, by the position after them. */
   const atHand = new Set<string>()
+  let draining = false
   let failure: Cause.Cause<unknown> | undefined
 
   const end = ({ topic, next }: Source) => `${topic.name}:${next}`
@@ -157,7 +160,10 @@ export const make = Effect.fnUntraced(function* (
         yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
         atHand.clear()
         yield* quiet.open
+        draining = true
+        options.finished(0)
         yield* drained.await
+        draining = false
         for (const store of stores.values()) store.rewind()
         yield* Effect.sleep(delay)
         yield* run(Math.min(delay * 2, backoff.last))
@@ -173,6 +179,7 @@ export const make = Effect.fnUntraced(function* (
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,
     isBehind: () => atHand.size > 0 || committing || finished.some(({ source }) => source.length > 0),
+    isDraining: () => draining,
     holds: (now) =>
       failure === undefined && now.commit === lastCommit &&
       Array.from(now.positions).every(([topic, position]) => positions.get(topic) === position),

@@ -1,0 +1,148 @@
+/** Tasks of one pipeline: what keeps them apart, and what they do when one of them cannot go on. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { Buffer } from "node:buffer"
+import {
+  Admin,
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Flow,
+  Guarantee,
+  Ingest,
+  Pipeline,
+  Runner,
+  Task,
+  Topic,
+} from "../../src/index.ts"
+import { Cluster } from "../../src/kafka/Cluster.ts"
+import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
+import { options, stop, until } from "../support/Simulation.ts"
+
+const Reading = Schema.Struct({ id: Schema.Int, at: Schema.Int })
+type Reading = typeof Reading.Type
+
+const readings = (name: string, partitions: number) =>
+  Topic.make({
+    name,
+    description: "",
+    owner: "",
+    schema: Reading,
+    eventTime: (reading: Reading) => reading.at,
+    partitions,
+  })
+const Copies = Topic.make({ name: "copies", description: "", owner: "", schema: Reading, partitions: 1 })
+const Dlt = Topic.bytes({ name: "dlt", description: "", owner: "", partitions: 1 })
+
+/** Copies records, and does something with each batch before. */
+const copying = (
+  topic: Topic.Topic<Reading>,
+  before: (rows: ReadonlyArray<Reading>) => Effect.Effect<unknown, Task.PipelineError>,
+) =>
+  Pipeline.make(
+    "copying",
+    Ingest.topic(topic).pipe(
+      Decode.schema,
+      Flow.perTask<Reading, Reading, never, Task.PipelineError, never, never, never>(
+        Effect.succeed((batch) => Effect.as(before(batch.values), batch)),
+        { stage: "before" },
+      ),
+      Deliver.to(Copies),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+    ),
+    Guarantee.exactlyOnce(),
+  )
+
+const append = Effect.fnUntraced(function* (topic: string, partition: number, rows: ReadonlyArray<object>) {
+  const control = yield* ClusterMemory.Control
+  yield* control.append({ topic, partition }, {
+    keys: rows.map(() => Buffer.from("key")),
+    values: rows.map((row) => Buffer.from(JSON.stringify(row))),
+    headers: rows.map(() => []),
+    timestamps: rows.map(() => 0),
+  })
+})
+
+const decode = Schema.decodeSync(Schema.fromJsonString(Reading))
+
+const copies = Effect.flatMap(
+  ClusterMemory.Control,
+  (control) => Effect.map(control.records("copies"), (records) => records.map(({ value }) => decode(String(value)).id)),
+)
+
+const copied = (...ids: ReadonlyArray<number>) =>
+  until(`copies of ${ids}`, Effect.map(copies, (copies) => ids.every((id) => copies.includes(id))))
+
+/** Runs a pipeline until the end of the scope, as a program does that is told to stop then. */
+const running = <E, R>(pipeline: Pipeline.Pipeline<E, R>, more?: Partial<Runner.Options>) =>
+  Effect.acquireRelease(
+    Effect.forkDetach(Runner.run(pipeline, { ...options, ...more })),
+    (fiber) => Effect.ignore(stop(fiber)),
+  )
+
+const test = <E>(name: string, body: Effect.Effect<void, E, Cluster | ClusterMemory.Control | Scope.Scope>) =>
+  it.effect(name, () => Effect.provide(Effect.scoped(body), ClusterMemory.layer()))
+
+/** A transaction of some other program, that is aborted: offsets without records. */
+const aborted = Effect.fnUntraced(function* (topic: string) {
+  const cluster = yield* Cluster
+  const producer = yield* cluster.initProducerId("other", 60_000)
+  const txn = { transactionalId: "other", ...producer }
+  yield* cluster.addPartitionsToTxn(txn, [{ topic, partition: 0 }])
+  const records = { keys: [null], values: [Buffer.from("{}")], headers: [[]], timestamps: [0] }
+  yield* cluster.produce({
+    node: 1,
+    transactionalId: "other",
+    timeout: 1_000,
+    compression: "none",
+    batches: [{ topic, partition: 0, producer: { ...producer, baseSequence: 0 }, records }],
+  })
+  yield* cluster.endTxn(txn, false)
+})
+
+const away = Effect.fail(new Task.PipelineError({ reason: "Sink", message: "away", retriable: true }))
+
+describe("Tasks", () => {
+  test(
+    "read on while others wait with all the bytes that there may be",
+    Effect.gen(function* () {
+      const In = readings("in", 10)
+      yield* Admin.createTopics([In, Copies, Dlt])
+      const pad = "x".repeat(2_000)
+      for (let partition = 0; partition < 9; partition++) {
+        for (let i = 0; i < 5; i++) {
+          yield* append("in", partition, Array.from({ length: 40 }, () => ({ id: 0, at: 1, pad })))
+        }
+      }
+      yield* running(
+        copying(In, (rows) => rows.some(({ id }) => id === 0) ? Effect.never : Effect.void),
+        { maxBytes: 1_000_000 },
+      )
+      yield* TestClock.adjust("3 seconds")
+      for (let id = 1; id < 5; id++) {
+        yield* append("in", 9, [{ id, at: 1 }])
+        yield* copied(id)
+      }
+    }),
+  )
+
+  test(
+    "are tried again also when all that they have finished are gaps",
+    Effect.gen(function* () {
+      const In = readings("in", 1)
+      yield* Admin.createTopics([In, Copies, Dlt])
+      let fails = 0
+      yield* running(copying(In, (rows) => rows.length > 0 && fails-- > 0 ? away : Effect.void))
+      yield* append("in", 0, [{ id: 0, at: 1 }])
+      yield* copied(0)
+      yield* aborted("in")
+      yield* TestClock.adjust("500 millis")
+      fails = 1
+      yield* append("in", 0, [{ id: 1, at: 2 }])
+      yield* copied(1)
+      assert.deepStrictEqual(yield* copies, [0, 1])
+    }),
+  )
+})
