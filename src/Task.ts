@@ -37,6 +37,15 @@ export class Task extends Context.Service<Task, {
 }>()("millrace/Task") {}
 
 /**
+ * How a stage waits for one of its inputs while it holds a batch of another back: a task that is to let go meanwhile does
+ * not wait for that batch, which is read again wherever the task goes on.
+ */
+export const HoldingBack = Context.Reference<<A, E, R>(wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>>(
+  "millrace/Task/HoldingBack",
+  { defaultValue: () => (wait) => wait },
+)
+
+/**
  * A task's keyed store in memory. Values are immutable: replace them with `set`. Every change is logged with the commit
  * of the batch that caused it, and undone when that batch is not committed.
  */

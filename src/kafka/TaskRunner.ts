@@ -6,7 +6,7 @@ import type { AnyFlow } from "../Flow.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore } from "../state/Store.ts"
 import { unheard } from "../StreamTime.ts"
-import { Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
+import { HoldingBack, Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
 import * as Topology from "../Topology.ts"
 import { taskKey } from "./Assignment.ts"
@@ -38,7 +38,7 @@ export interface TaskRunner {
   /** Lets the task pull, or stops it from pulling; the batch at hand goes on to its end. */
   readonly resume: Effect.Effect<void>
   readonly pause: Effect.Effect<void>
-  /** Waits until nothing is at hand. */
+  /** Waits until nothing is at hand but what a stage holds back until another input has more. */
   readonly idle: Effect.Effect<void>
   /** Whether there is work that is not committed. */
   readonly isBehind: () => boolean
@@ -75,20 +75,30 @@ export const make = Effect.fnUntraced(function* (
   let committing = false
   /** Fetches that have not come through with their last row, by the position after them. */
   const atHand = new Set<string>()
+  let heldBack = 0
   let draining = false
   let failure: Cause.Cause<unknown> | undefined
 
+  const weigh = () => atHand.size > heldBack ? Latch.closeUnsafe(quiet) : Latch.openUnsafe(quiet)
   const end = ({ topic, next }: Source) => `${topic.name}:${next}`
   const entered = (source: Source) => {
     atHand.add(end(source))
-    Latch.closeUnsafe(quiet)
+    weigh()
+  }
+  const holdingBack = <A, E, R>(wait: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    const hold = (batches: number) =>
+      Effect.sync(() => {
+        heldBack += batches
+        weigh()
+      })
+    return Effect.acquireUseRelease(hold(1), () => wait, () => hold(-1))
   }
   const emerged = (batch: Batch<unknown>) => {
     const sorted = { ...batch, outgoing: byRow(batch.outgoing) }
     finished.push(options.guarantee.writes === "values" ? sorted : spent(sorted))
     Latch.closeUnsafe(drained)
     atHand.delete(end(batch.source))
-    if (atHand.size === 0) Latch.openUnsafe(quiet)
+    weigh()
     options.finished(batch.source.size)
   }
   const settled = () => {
@@ -133,6 +143,7 @@ export const make = Effect.fnUntraced(function* (
     return Topology.running(options.flow).pipe(
       Stream.provideService(Task, Task.of({ partition: id.partition, read, clock })),
       Stream.provideService(Logged, Logged.of({ store: open })),
+      Stream.provideService(HoldingBack, holdingBack),
       Stream.runForEach((batch) => Effect.sync(() => emerged(batch as Batch<unknown>))),
     )
   })

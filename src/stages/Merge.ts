@@ -5,7 +5,7 @@ import type { Batch, Time } from "../Batch.ts"
 import { interleave } from "../Batch.ts"
 import { type AnyFlow, type Flow, fromStream, input } from "../Flow.ts"
 import { Slices } from "../Slices.ts"
-import { Task } from "../Task.ts"
+import { HoldingBack, Task } from "../Task.ts"
 import * as Topology from "../Topology.ts"
 
 /**
@@ -89,6 +89,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     type AnySide = Side<A | B, F | F2, E | E2>
     const scope = yield* Effect.scope
     const task = yield* Task
+    const holdingBack = yield* HoldingBack
     const side = (flow: AnyFlow, pull: AnySide["pull"]): AnySide => (
       { pull, next: undefined, pulling: false, failure: undefined, idle: false, now: startOf(flow, task) }
     )
@@ -154,7 +155,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       arrived = Deferred.makeUnsafe<void>()
       const waitsOnlyForOther = a.next !== undefined || b.next !== undefined
       const wait = waitsOnlyForOther
-        ? Effect.map(Effect.timeoutOption(Deferred.await(arrived), idle), (came) => {
+        ? Effect.map(holdingBack(Effect.timeoutOption(Deferred.await(arrived), idle)), (came) => {
           if (Option.isNone(came)) (a.next === undefined ? a : b).idle = true
         })
         : Deferred.await(arrived)

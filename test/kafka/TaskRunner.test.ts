@@ -1,6 +1,6 @@
 /** Tasks of one pipeline: what keeps them apart, and what they do when one of them cannot go on. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema, type Scope } from "effect"
+import { Clock, Effect, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import {
@@ -12,6 +12,7 @@ import {
   Flow,
   Guarantee,
   Ingest,
+  merge,
   Pipeline,
   Runner,
   Task,
@@ -143,6 +144,48 @@ describe("Tasks", () => {
       yield* append("in", 0, [{ id: 1, at: 2 }])
       yield* copied(1)
       assert.deepStrictEqual(yield* copies, [0, 1])
+    }),
+  )
+
+  test(
+    "let go at once of what a merge holds back until its other input has more, and lose nothing of it",
+    Effect.gen(function* () {
+      const [Left, Right] = [readings("left", 2), readings("right", 2)]
+      yield* Admin.createTopics([Left, Right, Copies, Dlt])
+      const merging = Pipeline.make(
+        "merging",
+        Ingest.topic(Left).pipe(
+          Decode.schema,
+          merge(Ingest.topic(Right).pipe(Decode.schema), { idle: "1 hour" }),
+          Deliver.to(Copies),
+          Failures.routeAll(DeadLetter.to(Dlt)),
+        ),
+        Guarantee.exactlyOnce(),
+      )
+      const first = yield* running(merging)
+      for (const partition of [0, 1]) {
+        yield* append("left", partition, [{ id: partition, at: 1_000 }])
+        yield* append("right", partition, [{ id: 10 + partition, at: 500 }])
+      }
+      yield* copied(10, 11)
+      const second = yield* running(merging)
+      const members = Effect.flatMap(
+        Cluster,
+        (cluster) =>
+          Effect.map(
+            cluster.describeGroups(["merging"]),
+            ([group]) => group!.state === "Stable" ? group!.members.length : 0,
+          ),
+      )
+      const from = yield* Clock.currentTimeMillis
+      yield* until("both in the group", Effect.map(members, (members) => members === 2))
+      yield* stop(first)
+      assert.isBelow((yield* Clock.currentTimeMillis) - from, 4_000)
+      for (const partition of [0, 1]) yield* append("right", partition, [{ id: 20 + partition, at: 2_000 }])
+      yield* copied(0, 1)
+      yield* stop(second)
+      const ids = yield* copies
+      assert.strictEqual(new Set(ids).size, ids.length)
     }),
   )
 })
