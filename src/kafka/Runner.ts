@@ -2,7 +2,7 @@
  * Runs a pipeline in this process as a member of its consumer group: tasks come and go with rebalances, and what they
  * finish is committed together, by the pipeline's guarantee, while they work on.
  */
-import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Scope, Semaphore } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Metric, Option, Scope, Semaphore } from "effect"
 import type { AnyFlow } from "../Flow.ts"
 import { Program } from "../Failures.ts"
 import {
@@ -60,6 +60,17 @@ export const defaults: Options = {
   maxBytes: Fetcher.defaults.maxBytes,
 }
 
+/** Tasks at work in this process, by `pipeline`. */
+export const assignedTasks = Metric.gauge("millrace_tasks", { description: "Tasks assigned to this process" })
+
+/**
+ * Tasks of this process that have stopped for good, by `pipeline`: what a program's health is. Anything above 0 needs
+ * somebody to look: their partitions are not read until the tasks are started again, by a rebalance or a restart.
+ */
+export const stoppedTasks = Metric.gauge("millrace_tasks_stopped", {
+  description: "Tasks of this process that have stopped for good",
+})
+
 /** Positions that moved past markers and nothing else are committed with other work, or this often. */
 const idleCommitEvery = Duration.toMillis("5 seconds")
 
@@ -68,8 +79,8 @@ const idleCommitEvery = Duration.toMillis("5 seconds")
  * that cannot be done, it fails with `PipelineError` of reason `Stopped` beside the interruption.
  *
  * Fails with `PipelineError` when the topics do not fit, when the group refuses this process, or when another process has
- * taken its transactional id. A task that fails is tried again or stops, without stopping others; when the pipeline ends
- * with stopped tasks, it fails with the first one's reason.
+ * taken its transactional id. A task that fails is tried again or stops, without stopping others: `stoppedTasks` tells how
+ * many have. When all have, or when the pipeline ends with some, it fails with the first one's reason.
  */
 export const run = <E, R>(
   pipeline: Pipeline<E, R>,
@@ -131,6 +142,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   const tasks = new Map<string, { readonly runner: TaskRunner.TaskRunner; readonly scope: Scope.Closeable }>()
   const runners = () => Array.from(tasks.values(), ({ runner }) => runner)
   const fatal = yield* Deferred.make<never, PipelineError>()
+  let assigning = false
   let member: Generation | undefined
   const waiting = Latch.makeUnsafe()
   const full = Latch.makeUnsafe()
@@ -190,6 +202,20 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     return "failed"
   })
 
+  /** Tells how many tasks have stopped; once all have, nothing more will come of this process. */
+  const health = Effect.gen(function* () {
+    const stopped = runners().filter((runner) => runner.failure() !== undefined)
+    yield* Metric.update(Metric.withAttributes(assignedTasks, { pipeline: name }), tasks.size)
+    yield* Metric.update(Metric.withAttributes(stoppedTasks, { pipeline: name }), stopped.length)
+    if (!assigning && stopped.length > 0 && stopped.length === tasks.size) {
+      yield* Deferred.fail(fatal, taskStopped(name, stopped[0]!))
+    }
+  })
+  yield* Effect.addFinalizer(() => {
+    tasks.clear()
+    return health
+  })
+
   const committing = yield* Semaphore.make(1)
   /** A commit is never cut off half way: who waits for it may stop waiting. */
   const commit = (flush: boolean) =>
@@ -211,6 +237,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   const pauseAll = Effect.suspend(() => Effect.forEach(runners(), (runner) => runner.pause, { discard: true }))
 
   const assigned = Effect.fnUntraced(function* (owned: ReadonlyArray<TaskId>, generation: Generation) {
+    assigning = true
     const keys = new Set(owned.map(taskKey))
     for (const key of [...tasks.keys()]) if (!keys.has(key)) yield* close(key)
     const claims = yield* retrying(name, committer.claim(owned, generation))
@@ -226,6 +253,8 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     }
     member = generation
     Latch.openUnsafe(waiting)
+    assigning = false
+    yield* health
   })
 
   const start = Effect.fnUntraced(function* (id: TaskId, claim: Claim) {
@@ -241,6 +270,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       fetcher,
       endPrevious: fencing(cluster, plan.group, transactionTimeout)(claim.previous),
       finished,
+      stopped: health,
     }).pipe(Scope.provide(taskScope), Effect.provideContext(environment))
     tasks.set(taskKey(id), { runner, scope: taskScope })
   })

@@ -29,6 +29,8 @@ export interface Options {
   readonly endPrevious: Effect.Effect<void, KafkaError>
   /** Called whenever there is something to commit. */
   finished(bytes: number): void
+  /** Runs when the task has stopped for good. */
+  readonly stopped: Effect.Effect<void>
 }
 
 export interface TaskRunner {
@@ -165,7 +167,7 @@ export const make = Effect.fnUntraced(function* (
         return Effect.andThen(
           stop(exit.cause),
           Effect.logError(`${name} has stopped; its partitions are not read until it is started again`, exit.cause),
-        )
+        ).pipe(Effect.andThen(options.stopped))
       }
       return Effect.gen(function* () {
         yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
@@ -189,7 +191,7 @@ export const make = Effect.fnUntraced(function* (
     resume: Effect.asVoid(gate.open),
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,
-    isBehind: () => atHand.size > 0 || committing || finished.some(({ source }) => source.length > 0),
+    isBehind: () => atHand.size > heldBack || committing || finished.some(({ source }) => source.length > 0),
     isDraining: () => draining,
     holds: (now) =>
       failure === undefined && now.commit === lastCommit &&
@@ -223,6 +225,7 @@ export const make = Effect.fnUntraced(function* (
         yield* stop(Cause.fail(error))
         yield* Effect.logError(`${name} has stopped: its work cannot be committed`, error)
         yield* Fiber.interrupt(fiber)
+        yield* options.stopped
       }),
   }
 })

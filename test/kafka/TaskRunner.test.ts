@@ -1,6 +1,6 @@
 /** Tasks of one pipeline: what keeps them apart, and what they do when one of them cannot go on. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Schema, type Scope } from "effect"
+import { Clock, Effect, Fiber, Metric, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import {
@@ -186,6 +186,34 @@ describe("Tasks", () => {
       yield* stop(second)
       const ids = yield* copies
       assert.strictEqual(new Set(ids).size, ids.length)
+    }),
+  )
+
+  test(
+    "that have stopped for good are counted, and a pipeline without any other fails",
+    Effect.gen(function* () {
+      const In = readings("in", 2)
+      yield* Admin.createTopics([In, Copies, Dlt])
+      const stopping = (rows: ReadonlyArray<Reading>) =>
+        rows.some(({ id }) => id < 0) ? Effect.die(new TypeError("not this one")) : Effect.void
+      const fiber = yield* running(copying(In, stopping))
+      const gauge = (of: typeof Runner.stoppedTasks) =>
+        Effect.map(Metric.value(Metric.withAttributes(of, { pipeline: "copying" })), ({ value }) => value)
+      yield* append("in", 1, [{ id: 0, at: 1 }])
+      yield* copied(0)
+      assert.strictEqual(yield* gauge(Runner.assignedTasks), 2)
+      assert.strictEqual(yield* gauge(Runner.stoppedTasks), 0)
+      yield* append("in", 0, [{ id: -1, at: 1 }])
+      yield* until("one has stopped", Effect.map(gauge(Runner.stoppedTasks), (stopped) => stopped === 1))
+      yield* append("in", 1, [{ id: 1, at: 1 }])
+      yield* copied(1)
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* append("in", 1, [{ id: -2, at: 1 }])
+      yield* until("the end", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+      const error = yield* Effect.flip(Fiber.join(fiber))
+      assert.strictEqual(error.reason, "Stopped")
+      assert.strictEqual(error.message, "copying task 0-0 stopped: not this one")
+      assert.strictEqual(yield* gauge(Runner.stoppedTasks), 0)
     }),
   )
 })
