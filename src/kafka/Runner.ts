@@ -44,6 +44,11 @@ export interface Options {
   readonly rebalanceTimeout: Duration.Input
   /** How long a stop may take to finish, commit and leave. */
   readonly shutdownTimeout: Duration.Input
+  /**
+   * Whether a stop first reads and commits all that its tasks' topics hold when it begins, also what comes from their own
+   * repartitions: for topics that end with the process. Off unless given; fails where `shutdownTimeout` is too short.
+   */
+  readonly drain: boolean
   readonly maxBytesPerTask: number
   readonly maxBytes: number
 }
@@ -56,6 +61,7 @@ export const defaults: Options = {
   heartbeatInterval: "2 seconds",
   rebalanceTimeout: "60 seconds",
   shutdownTimeout: "20 seconds",
+  drain: false,
   maxBytesPerTask: Fetcher.defaults.maxBytesPerPartition,
   maxBytes: Fetcher.defaults.maxBytes,
 }
@@ -142,6 +148,8 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   const tasks = new Map<string, { readonly runner: TaskRunner.TaskRunner; readonly scope: Scope.Closeable }>()
   const runners = () => Array.from(tasks.values(), ({ runner }) => runner)
   const fatal = yield* Deferred.make<never, PipelineError>()
+  const leaving = yield* Deferred.make<void>()
+  let isDrained = true
   let assigning = false
   let member: Generation | undefined
   const waiting = Latch.makeUnsafe()
@@ -298,8 +306,35 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       member = undefined
       return pauseAll
     }),
-    stop,
+    stop: Deferred.await(leaving),
   }
+
+  /** What a task of this process has not committed of the records before `ends`. */
+  const behind = (flow: number, ends: ReadonlyMap<string, number>) =>
+    runners().some((runner) =>
+      runner.id.flow === flow && runner.failure() === undefined &&
+      plan.flows[flow]!.reads.some(({ name }) =>
+        runner.position(name) < (ends.get(`${name}/${runner.id.partition}`) ?? 0)
+      )
+    )
+  /** Works on until all is committed that was in the topics when each flow's turn came, feeds first. */
+  const drained = Effect.gen(function* () {
+    for (const [flow, { reads }] of plan.flows.entries()) {
+      const ends = yield* endsOf(cluster, reads.map((topic) => topic.name), partitions[flow]!)
+      while (member === undefined || behind(flow, ends)) {
+        yield* commit(true)
+        yield* Effect.sleep("20 millis")
+      }
+    }
+  })
+  yield* Effect.forkScoped(Effect.gen(function* () {
+    yield* stop
+    if (settings.drain) {
+      const patience = Duration.toMillis(settings.shutdownTimeout) * shareForDrain
+      isDrained = yield* Effect.isSuccess(Effect.timeout(drained, patience))
+    }
+    yield* Deferred.succeed(leaving, undefined)
+  }))
 
   yield* Effect.forkScoped(Effect.forever(commits).pipe(Effect.onError((cause) => Deferred.failCause(fatal, cause))))
   yield* Effect.raceFirst(
@@ -313,6 +348,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
 
   const stopped = runners().find((runner) => runner.failure() !== undefined)
   if (stopped !== undefined) return yield* taskStopped(name, stopped)
+  if (!isDrained) return yield* undrained(name)
   if (runners().some((runner) => runner.isBehind())) return yield* unfinished(name)
 }) as <E, R>(
   pipeline: Pipeline<E, R>,
@@ -322,6 +358,31 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
 
 /** Nothing but positions that moved past markers. */
 const isIdle = ({ batches }: Work): boolean => batches.every(({ source }) => source.length === 0)
+
+/** How much of `shutdownTimeout` may pass before a stop no longer waits for all that the topics hold. */
+const shareForDrain = 0.8
+
+/** The ends of topics, by topic and partition, where they hold anything. */
+const endsOf = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  topics: ReadonlyArray<string>,
+  partitions: number,
+): Effect.fn.Return<ReadonlyMap<string, number>, KafkaError> {
+  const all = topics.flatMap((topic) => Array.from({ length: partitions }, (_, partition) => ({ topic, partition })))
+  const list = (at: "earliest" | "latest") => patiently(cluster.listOffsets(all, at, "read_uncommitted"), 30_000)
+  const [earliest, latest] = [yield* list("earliest"), yield* list("latest")]
+  return new Map(
+    latest.filter(({ offset }, i) => offset > earliest[i]!.offset)
+      .map(({ topic, partition, offset }) => [`${topic}/${partition}`, offset]),
+  )
+})
+
+const undrained = (name: string): PipelineError =>
+  new PipelineError({
+    reason: "Stopped",
+    retriable: false,
+    message: `${name} stopped before it had read and committed all that was in its topics: give a stop more time`,
+  })
 
 /** What a fenced transactional id's successor would be given; the id is not used again. */
 const transactionTimeout = 60_000

@@ -37,6 +37,8 @@ export interface TaskRunner {
   readonly id: TaskId
   /** Why the task has stopped, if it has. */
   readonly failure: () => Cause.Cause<unknown> | undefined
+  /** The committed position in one of its topics. */
+  position(topic: string): number
   /** Lets the task pull, or stops it from pulling; the batch at hand goes on to its end. */
   readonly resume: Effect.Effect<void>
   readonly pause: Effect.Effect<void>
@@ -188,6 +190,7 @@ export const make = Effect.fnUntraced(function* (
   return {
     id,
     failure: () => failure,
+    position: (topic) => positions.get(topic)!,
     resume: Effect.asVoid(gate.open),
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,

@@ -80,7 +80,8 @@ Environment.run("start", settings, (values) => {
   const { brokers, databaseUrl } = values
   const to = topics(values)
   const tables = Names.tablePrefix(values)
-  const run = Processing.runOptions(values)
+  // What is in memory ends with the process: a stop takes it to the tables before.
+  const run = { ...Processing.runOptions(values), drain: brokers === undefined }
   const isSampling = !process.argv.includes("--no-sample")
 
   const kafka = brokers === undefined

@@ -1,6 +1,6 @@
 /** Tasks of one pipeline: what keeps them apart, and what they do when one of them cannot go on. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Metric, Schema, type Scope } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, Metric, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import {
@@ -55,6 +55,20 @@ const copying = (
     ),
     Guarantee.exactlyOnce(),
   )
+
+const [Left, Right] = [readings("left", 2), readings("right", 2)]
+
+/** Waits for either topic when it has records of the other. */
+const merging = Pipeline.make(
+  "merging",
+  Ingest.topic(Left).pipe(
+    Decode.schema,
+    merge(Ingest.topic(Right).pipe(Decode.schema), { idle: "1 hour" }),
+    Deliver.to(Copies),
+    Failures.routeAll(DeadLetter.to(Dlt)),
+  ),
+  Guarantee.exactlyOnce(),
+)
 
 const append = Effect.fnUntraced(function* (topic: string, partition: number, rows: ReadonlyArray<object>) {
   const control = yield* ClusterMemory.Control
@@ -150,18 +164,7 @@ describe("Tasks", () => {
   test(
     "let go at once of what a merge holds back until its other input has more, and lose nothing of it",
     Effect.gen(function* () {
-      const [Left, Right] = [readings("left", 2), readings("right", 2)]
       yield* Admin.createTopics([Left, Right, Copies, Dlt])
-      const merging = Pipeline.make(
-        "merging",
-        Ingest.topic(Left).pipe(
-          Decode.schema,
-          merge(Ingest.topic(Right).pipe(Decode.schema), { idle: "1 hour" }),
-          Deliver.to(Copies),
-          Failures.routeAll(DeadLetter.to(Dlt)),
-        ),
-        Guarantee.exactlyOnce(),
-      )
       const first = yield* running(merging)
       for (const partition of [0, 1]) {
         yield* append("left", partition, [{ id: partition, at: 1_000 }])
@@ -214,6 +217,42 @@ describe("Tasks", () => {
       assert.strictEqual(error.reason, "Stopped")
       assert.strictEqual(error.message, "copying task 0-0 stopped: not this one")
       assert.strictEqual(yield* gauge(Runner.stoppedTasks), 0)
+    }),
+  )
+
+  test(
+    "read all that their topics hold before they stop, where they are told to, or say that they did not",
+    Effect.gen(function* () {
+      const In = readings("in", 2)
+      yield* Admin.createTopics([In, Copies, Dlt])
+      const slow = (rows: ReadonlyArray<Reading>) => rows.length === 0 ? Effect.void : Effect.sleep("100 millis")
+      const bounds = { maxBytesPerTask: 1, maxBytes: 1, drain: true }
+      const lags = Effect.map(Admin.lag(["copying"]), (lags) => lags.map(({ records }) => records))
+      const first = yield* running(copying(In, slow), bounds)
+      for (const id of [0, 1]) yield* append("in", id, [{ id, at: 1 }])
+      yield* copied(0, 1)
+      yield* aborted("in")
+      yield* TestClock.adjust("500 millis")
+      const from = yield* Clock.currentTimeMillis
+      yield* stop(first)
+      assert.isBelow((yield* Clock.currentTimeMillis) - from, 2_000)
+      assert.deepStrictEqual(yield* lags, [0, 0])
+      const second = yield* running(copying(In, slow), bounds)
+      yield* TestClock.adjust("1 second")
+      for (let id = 2; id < 40; id++) yield* append("in", id % 2, [{ id, at: 1 }])
+      yield* stop(second)
+      assert.deepStrictEqual(
+        (yield* copies).toSorted((a, b) => a - b),
+        Array.from({ length: 40 }, (_, id) => id),
+      )
+      assert.deepStrictEqual(yield* lags, [0, 0])
+      yield* Admin.createTopics([Left, Right])
+      const third = yield* running(merging, { drain: true })
+      yield* append("left", 0, [{ id: 40, at: 1 }])
+      yield* TestClock.adjust("1 second")
+      yield* stop(third)
+      const exit = yield* Fiber.await(third)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasFails(exit.cause))
     }),
   )
 })

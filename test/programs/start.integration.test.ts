@@ -1,6 +1,6 @@
 /** The command that newcomers run first, on both runtimes. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { count } from "../../scripts/count-log.ts"
@@ -44,6 +44,61 @@ Database.describeWithDatabase("start", () => {
       const end = yield* program.ended
       assert.strictEqual(end.code, 0, end.output)
     }), 150_000)
+})
+
+/** Sends pages in batches, one after another, until it is told to stop or nobody answers; answers the ids that were taken. */
+const sending = (address: string, sender: string, goesOn: () => boolean) =>
+  Effect.promise(async () => {
+    const taken: Array<string> = []
+    for (let i = 0; goesOn(); i++) {
+      const batch = Array.from({ length: 50 }, (_, n) => ({
+        type: "page",
+        messageId: `${sender}-${i}-${n}`,
+        userId: `user-${n}`,
+        timestamp: new Date().toISOString(),
+        properties: { path: `/${n}` },
+      }))
+      const answer = await fetch(`${address}/v1/batch`, {
+        method: "POST",
+        headers: { authorization: `Basic ${btoa("demo:")}`, "content-type": "application/json" },
+        body: JSON.stringify({ batch }),
+      }).catch(() => undefined)
+      if (answer === undefined) return taken
+      if (answer.status === 200) taken.push(...batch.map(({ messageId }) => messageId))
+    }
+    return taken
+  })
+
+Database.describeWithDatabase("start, Kafka in memory", () => {
+  it.live("ends when all that was answered is in the tables, and counted", () =>
+    Effect.gen(function* () {
+      const url = yield* Database.fresh
+      const sql = yield* Database.connect(url)
+      const program = yield* Program.start("start", {
+        args: ["--no-sample"],
+        env: { PORT: "0", DATABASE_URL: url, RATE_LIMIT: "0", COMMIT_INTERVAL: "2 seconds" },
+      })
+      const address = yield* addressOf(program)
+      const senders = yield* Effect.forkChild(
+        Effect.forEach(["a", "b", "c", "d"], (sender) =>
+          sending(address, sender, () => program.process.exitCode === null), {
+          concurrency: "unbounded",
+        }),
+      )
+      yield* Effect.sleep("2 seconds")
+      yield* program.signal("SIGTERM")
+      const end = yield* program.ended
+      assert.strictEqual(end.code, 0, end.output)
+      const taken = (yield* Fiber.join(senders)).flat()
+      assert.isAbove(taken.length, 1_000)
+      const rows = yield* Effect.promise(() =>
+        sql`select event_id from clicks`
+      )
+      const stored = new Set(rows.map((row) => row["event_id"] as string))
+      assert.deepStrictEqual(taken.filter((id) => !stored.has(id)), [])
+      const [counted] = yield* Effect.promise(() => sql`select sum(clicks)::int as n from clicks_per_minute`)
+      assert.strictEqual(counted!["n"], rows.length)
+    }), 60_000)
 })
 
 /** Of a target that is no path, the one OPTIONS *, no page is known. */
