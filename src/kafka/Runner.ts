@@ -2,7 +2,21 @@
  * Runs a pipeline in this process as a member of its consumer group: tasks come and go with rebalances, and what they
  * finish is committed together, by the pipeline's guarantee, while they work on.
  */
-import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Metric, Option, Scope, Semaphore } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Latch,
+  Metric,
+  Option,
+  Scope,
+  Semaphore,
+} from "effect"
 import type { AnyFlow } from "../Flow.ts"
 import { Program } from "../Failures.ts"
 import {
