@@ -1,60 +1,35 @@
 /** Tasks of one pipeline: what keeps them apart, and what they do when one of them cannot go on. */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, Metric, Schema, type Scope } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, Metric, type Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Buffer } from "node:buffer"
 import {
   Admin,
   DeadLetter,
   Decode,
   Deliver,
   Failures,
-  Flow,
   Guarantee,
   Ingest,
   merge,
   Pipeline,
   Runner,
-  Task,
-  Topic,
 } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
-import { options, stop, until } from "../support/Simulation.ts"
-
-const Reading = Schema.Struct({ id: Schema.Int, at: Schema.Int })
-type Reading = typeof Reading.Type
-
-const readings = (name: string, partitions: number) =>
-  Topic.make({
-    name,
-    description: "",
-    owner: "",
-    schema: Reading,
-    eventTime: (reading: Reading) => reading.at,
-    partitions,
-  })
-const Copies = Topic.make({ name: "copies", description: "", owner: "", schema: Reading, partitions: 1 })
-const Dlt = Topic.bytes({ name: "dlt", description: "", owner: "", partitions: 1 })
-
-/** Copies records, and does something with each batch before. */
-const copying = (
-  topic: Topic.Topic<Reading>,
-  before: (rows: ReadonlyArray<Reading>) => Effect.Effect<unknown, Task.PipelineError>,
-) =>
-  Pipeline.make(
-    "copying",
-    Ingest.topic(topic).pipe(
-      Decode.schema,
-      Flow.perTask<Reading, Reading, never, Task.PipelineError, never, never, never>(
-        Effect.succeed((batch) => Effect.as(before(batch.values), batch)),
-        { stage: "before" },
-      ),
-      Deliver.to(Copies),
-      Failures.routeAll(DeadLetter.to(Dlt)),
-    ),
-    Guarantee.exactlyOnce(),
-  )
+import {
+  aborted,
+  append,
+  away,
+  copied,
+  Copies,
+  copies,
+  copying,
+  Dlt,
+  type Reading,
+  readings,
+  running,
+} from "../support/Readings.ts"
+import { stop, until } from "../support/Simulation.ts"
 
 const [Left, Right] = [readings("left", 2), readings("right", 2)]
 
@@ -70,54 +45,8 @@ const merging = Pipeline.make(
   Guarantee.exactlyOnce(),
 )
 
-const append = Effect.fnUntraced(function* (topic: string, partition: number, rows: ReadonlyArray<object>) {
-  const control = yield* ClusterMemory.Control
-  yield* control.append({ topic, partition }, {
-    keys: rows.map(() => Buffer.from("key")),
-    values: rows.map((row) => Buffer.from(JSON.stringify(row))),
-    headers: rows.map(() => []),
-    timestamps: rows.map(() => 0),
-  })
-})
-
-const decode = Schema.decodeSync(Schema.fromJsonString(Reading))
-
-const copies = Effect.flatMap(
-  ClusterMemory.Control,
-  (control) => Effect.map(control.records("copies"), (records) => records.map(({ value }) => decode(String(value)).id)),
-)
-
-const copied = (...ids: ReadonlyArray<number>) =>
-  until(`copies of ${ids}`, Effect.map(copies, (copies) => ids.every((id) => copies.includes(id))))
-
-/** Runs a pipeline until the end of the scope, as a program does that is told to stop then. */
-const running = <E, R>(pipeline: Pipeline.Pipeline<E, R>, more?: Partial<Runner.Options>) =>
-  Effect.acquireRelease(
-    Effect.forkDetach(Runner.run(pipeline, { ...options, ...more })),
-    (fiber) => Effect.ignore(stop(fiber)),
-  )
-
 const test = <E>(name: string, body: Effect.Effect<void, E, Cluster | ClusterMemory.Control | Scope.Scope>) =>
   it.effect(name, () => Effect.provide(Effect.scoped(body), ClusterMemory.layer()))
-
-/** A transaction of some other program, that is aborted: offsets without records. */
-const aborted = Effect.fnUntraced(function* (topic: string) {
-  const cluster = yield* Cluster
-  const producer = yield* cluster.initProducerId("other", 60_000)
-  const txn = { transactionalId: "other", ...producer }
-  yield* cluster.addPartitionsToTxn(txn, [{ topic, partition: 0 }])
-  const records = { keys: [null], values: [Buffer.from("{}")], headers: [[]], timestamps: [0] }
-  yield* cluster.produce({
-    node: 1,
-    transactionalId: "other",
-    timeout: 1_000,
-    compression: "none",
-    batches: [{ topic, partition: 0, producer: { ...producer, baseSequence: 0 }, records }],
-  })
-  yield* cluster.endTxn(txn, false)
-})
-
-const away = Effect.fail(new Task.PipelineError({ reason: "Sink", message: "away", retriable: true }))
 
 describe("Tasks", () => {
   test(
