@@ -1,12 +1,25 @@
 /** Rebalances, lost sessions and refused commits: what a program finishes, gives up, keeps and takes up again. */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, type Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, type Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Admin, Guarantee, Pipeline, Task } from "../../src/index.ts"
+import { Buffer } from "node:buffer"
+import { Admin, Guarantee, type Pipeline } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
-import { append, away, copied, Copies, copies, copying, Dlt, type Reading, readings, running } from "../support/Readings.ts"
+import { forKey } from "../../src/kafka/Partitioner.ts"
+import {
+  append,
+  away,
+  copied,
+  Copies,
+  copies,
+  copying,
+  Dlt,
+  type Reading,
+  readings,
+  running,
+} from "../support/Readings.ts"
 import { start, stop, until } from "../support/Simulation.ts"
 
 const In = readings("in", 2)
@@ -20,17 +33,9 @@ const test = <E>(name: string, body: Effect.Effect<void, E, Cluster | ClusterMem
 const kick = Effect.gen(function* () {
   const cluster = yield* Cluster
   const control = yield* ClusterMemory.Control
-  const [{ members }] = (yield* cluster.describeGroups([group])) as [{ members: ReadonlyArray<{ memberId: string }> }]
-  yield* control.kick(group, members[0]!.memberId)
+  const [described] = yield* cluster.describeGroups([group])
+  yield* control.kick(group, described!.members[0]!.memberId)
 })
-
-/** Whether there is one member, in at least this generation, that has its tasks. */
-const isIn = (generation: number) =>
-  Effect.gen(function* () {
-    const cluster = yield* Cluster
-    const [described] = yield* cluster.describeGroups([group])
-    return described!.state === "Stable" && described!.members.length === 1 && generation > 0
-  })
 
 /** Exactly once, where every assignment after the first one is told something else. */
 const claiming = (change: (claim: Pipeline.Claim) => Pipeline.Claim): Pipeline.Guarantee<unknown, Cluster> => {
@@ -54,13 +59,14 @@ const claiming = (change: (claim: Pipeline.Claim) => Pipeline.Claim): Pipeline.G
   }
 }
 
-/** A program whose session ends once, after it has copied a record of each task; answers which rows it has seen. */
+/** A program whose session ends once, after it has copied a record of each task: what it has read, and started. */
 const throughLostSession = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
   Effect.gen(function* () {
     yield* Admin.createTopics(topics)
-    const seen: Array<number> = []
-    const look = (rows: ReadonlyArray<Reading>) => Effect.sync(() => void seen.push(...rows.map(({ id }) => id)))
-    yield* running(copying(In, look, guarantee))
+    const read: Array<number> = []
+    let started = 0
+    const look = (rows: ReadonlyArray<Reading>) => Effect.sync(() => void read.push(...rows.map(({ id }) => id)))
+    yield* running(copying(In, look, { guarantee, opened: Effect.sync(() => void started++) }))
     for (const id of [0, 1]) yield* append("in", id, [{ id, at: 1 }])
     yield* copied(0, 1)
     yield* TestClock.adjust("300 millis")
@@ -68,7 +74,7 @@ const throughLostSession = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
     yield* TestClock.adjust("3 seconds")
     for (const id of [2, 3]) yield* append("in", id % 2, [{ id, at: 1 }])
     yield* copied(2, 3)
-    return seen.toSorted((a, b) => a - b)
+    return { read: read.toSorted((a, b) => a - b), started }
   })
 
 describe("A program that is to let go", () => {
@@ -119,8 +125,154 @@ describe("A program whose session has ended", () => {
   test(
     "keeps its tasks where nobody else had them",
     Effect.gen(function* () {
-      assert.deepStrictEqual(yield* throughLostSession(Guarantee.exactlyOnce()), [0, 1, 2, 3])
-      assert.deepStrictEqual((yield* copies).toSorted((a, b) => a - b), [0, 1, 2, 3])
+      const { read, started } = yield* throughLostSession(Guarantee.exactlyOnce())
+      assert.deepStrictEqual(read, [0, 1, 2, 3])
+      assert.strictEqual(started, 2)
+    }),
+  )
+
+  test(
+    "starts them again where another commit was the last one",
+    Effect.gen(function* () {
+      const { read, started } = yield* throughLostSession(claiming((claim) => ({ ...claim, commit: "another's" })))
+      assert.deepStrictEqual(read, [0, 1, 2, 3])
+      assert.strictEqual(started, 4)
+    }),
+  )
+
+  test(
+    "starts them again where they stand somewhere else",
+    Effect.gen(function* () {
+      const back = (claim: Pipeline.Claim) => ({
+        ...claim,
+        positions: new Map(Array.from(claim.positions, ([topic]) => [topic, 0])),
+      })
+      const { read } = yield* throughLostSession(claiming(back))
+      assert.deepStrictEqual(read, [0, 0, 1, 1, 2, 3])
+    }),
+  )
+
+  test(
+    "starts them again where they had stopped",
+    Effect.gen(function* () {
+      yield* Admin.createTopics(topics)
+      let tries = 0
+      const refusing = (rows: ReadonlyArray<Reading>) =>
+        rows.some(({ id }) => id === 0) && tries++ === 0 ? Effect.die(new TypeError("not this one")) : Effect.void
+      yield* running(copying(In, refusing))
+      for (const id of [0, 1]) yield* append("in", id, [{ id, at: 1 }])
+      yield* copied(1)
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(yield* copies, [1])
+      yield* kick
+      yield* copied(0)
+    }),
+  )
+
+  test(
+    "neither works nor commits until it is in the group again",
+    Effect.gen(function* () {
+      yield* Admin.createTopics(topics)
+      const read: Array<number> = []
+      const look = (rows: ReadonlyArray<Reading>) => Effect.sync(() => void read.push(...rows.map(({ id }) => id)))
+      const program = yield* start(copying(In, look), Faults.none)
+      yield* append("in", 0, [{ id: 0, at: 1 }])
+      yield* copied(0)
+      yield* program.use(Faults.every(({ operation }) => operation === "JoinGroup", Faults.refuse("NOT_COORDINATOR")))
+      yield* kick
+      yield* TestClock.adjust("2 seconds")
+      yield* append("in", 0, [{ id: 1, at: 1 }])
+      yield* append("in", 1, [{ id: 2, at: 1 }])
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(read, [0])
+      yield* program.use(Faults.none)
+      yield* copied(1, 2)
+      assert.deepStrictEqual((yield* copies).toSorted((a, b) => a - b), [0, 1, 2])
+    }),
+  )
+
+  test(
+    "and that does not know it yet, is told by a commit, and commits nothing more as who it was",
+    Effect.gen(function* () {
+      yield* Admin.createTopics(topics)
+      const program = yield* start(copying(In), Faults.none, { heartbeatInterval: "5 seconds" })
+      yield* append("in", 0, [{ id: 0, at: 1 }])
+      yield* copied(0)
+      yield* TestClock.adjust("5 seconds")
+      yield* program.use(Faults.none)
+      yield* kick
+      yield* append("in", 0, [{ id: 1, at: 1 }])
+      for (let i = 0; i < 40; i++) yield* TestClock.adjust("100 millis")
+      const commits = (yield* program.calls).filter(({ operation }) => operation === "TxnOffsetCommit")
+      assert.strictEqual(commits.length, 1)
+      yield* copied(1)
+      assert.deepStrictEqual(yield* copies, [0, 1])
+    }),
+  )
+})
+
+describe("A program with a task whose records are refused", () => {
+  test(
+    "commits what the others have done, and goes on with them",
+    Effect.gen(function* () {
+      const Wide = { ...Copies, partitions: 2 }
+      yield* Admin.createTopics([In, Wide, Dlt])
+      const keys = ["a", "b", "c", "d", "e", "f"]
+      const keyOf = (partition: number) => keys.find((key) => forKey(Buffer.from(key), 2) === partition)!
+      // Long enough for one commit to hold the work of both.
+      const program = yield* start(copying(In), Faults.none, { commitInterval: "1 second" })
+      yield* program.use(Faults.every(
+        ({ operation }) => operation === "Produce",
+        Faults.refusePartitions(
+          "TOPIC_AUTHORIZATION_FAILED",
+          ({ topic, partition }) => topic === "copies" && partition === 1,
+        ),
+      ))
+      yield* append("in", 0, [{ id: 0, at: 1 }], keyOf(0))
+      yield* append("in", 1, [{ id: 1, at: 1 }], keyOf(1))
+      yield* copied(0)
+      yield* TestClock.adjust("3 seconds")
+      yield* append("in", 0, [{ id: 2, at: 1 }], keyOf(0))
+      yield* copied(2)
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(yield* copies, [0, 2])
+      assert.isUndefined(program.fiber.pollUnsafe())
+      yield* stop(program.fiber)
+      const exit = yield* Fiber.await(program.fiber)
+      assert.match(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", /copying task 0-1 stopped: Produce/)
+    }),
+  )
+})
+
+describe("A program", () => {
+  test(
+    "reads a long input with few bytes in flight",
+    Effect.gen(function* () {
+      const pad = "x".repeat(2_000)
+      yield* Admin.createTopics(topics)
+      for (let i = 0; i < 30; i++) {
+        yield* append("in", i % 2, Array.from({ length: 10 }, (_, n) => ({ id: i * 10 + n, at: 1, pad })))
+      }
+      yield* running(copying(In), { maxBytesPerTask: 50_000, maxBytes: 50_000 })
+      yield* until("all", Effect.map(copies, (copies) => copies.length === 300))
+    }),
+  )
+
+  test(
+    "repeats nothing when it tries again while finished work waits for its commit",
+    Effect.gen(function* () {
+      yield* Admin.createTopics(topics)
+      const read = yield* Deferred.make<void>()
+      let fails = 1
+      const flaky = (rows: ReadonlyArray<Reading>) =>
+        rows.some(({ id }) => id === 1) && fails-- > 0 ? away : Deferred.succeed(read, undefined)
+      yield* running(copying(In, flaky), { commitInterval: "5 seconds" })
+      yield* append("in", 0, [{ id: 0, at: 1 }])
+      yield* until("the first", Deferred.isDone(read))
+      yield* append("in", 0, [{ id: 1, at: 1 }])
+      yield* copied(0, 1)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* copies, [0, 1])
     }),
   )
 })

@@ -33,18 +33,24 @@ export const readings = (name: string, partitions: number) =>
 export const Copies = Topic.make({ name: "copies", description: "", owner: "", schema: Reading, partitions: 1 })
 export const Dlt = Topic.bytes({ name: "dlt", description: "", owner: "", partitions: 1 })
 
+export interface Around {
+  readonly guarantee?: Pipeline.Guarantee<unknown, Cluster>
+  /** Runs whenever a task is started. */
+  readonly opened?: Effect.Effect<void>
+}
+
 /** Copies records, and does something with each batch before. */
 export const copying = (
   topic: Topic.Topic<Reading>,
   before: (rows: ReadonlyArray<Reading>) => Effect.Effect<unknown, Task.PipelineError> = () => Effect.void,
-  guarantee: Pipeline.Guarantee<unknown, Cluster> = Guarantee.exactlyOnce(),
+  { guarantee = Guarantee.exactlyOnce(), opened = Effect.void }: Around = {},
 ) =>
   Pipeline.make(
     "copying",
     Ingest.topic(topic).pipe(
       Decode.schema,
       Flow.perTask<Reading, Reading, never, Task.PipelineError, never, never, never>(
-        Effect.succeed((batch) => Effect.as(before(batch.values), batch)),
+        Effect.as(opened, (batch) => Effect.as(before(batch.values), batch)),
         { stage: "before" },
       ),
       Deliver.to(Copies),
@@ -53,15 +59,17 @@ export const copying = (
     guarantee,
   )
 
-export const append = Effect.fnUntraced(function* (topic: string, partition: number, rows: ReadonlyArray<object>) {
-  const control = yield* ClusterMemory.Control
-  yield* control.append({ topic, partition }, {
-    keys: rows.map(() => Buffer.from("key")),
-    values: rows.map((row) => Buffer.from(JSON.stringify(row))),
-    headers: rows.map(() => []),
-    timestamps: rows.map(() => 0),
-  })
-})
+export const append = Effect.fnUntraced(
+  function* (topic: string, partition: number, rows: ReadonlyArray<object>, key = "key") {
+    const control = yield* ClusterMemory.Control
+    yield* control.append({ topic, partition }, {
+      keys: rows.map(() => Buffer.from(key)),
+      values: rows.map((row) => Buffer.from(JSON.stringify(row))),
+      headers: rows.map(() => []),
+      timestamps: rows.map(() => 0),
+    })
+  },
+)
 
 const decode = Schema.decodeSync(Schema.fromJsonString(Reading))
 

@@ -27,12 +27,13 @@ export const options: Partial<Runner.Options> = {
 export const start = <E, R>(
   pipeline: Pipeline.Pipeline<E, R>,
   plan: Faults.Plan,
+  more?: Partial<Runner.Options>,
 ): Effect.Effect<Process, never, Exclude<R, Cluster | Task.Task | Task.Logged> | Cluster | Scope.Scope> =>
   Effect.gen(function* () {
     const context = yield* Layer.build(Layer.fresh(Faults.layer))
     const faults = yield* Effect.provideContext(Faults.Faults, context)
     yield* faults.use(plan)
-    const running = Effect.provideContext(Runner.run(pipeline, options), context)
+    const running = Effect.provideContext(Runner.run(pipeline, { ...options, ...more }), context)
     const fiber = yield* Effect.forkDetach(running as Effect.Effect<void, unknown>)
     yield* Effect.addFinalizer(() => Effect.orDie(stop(fiber)))
     return { fiber, calls: faults.calls, use: faults.use }
