@@ -70,7 +70,11 @@ export const claim = Effect.fnUntraced(function* (
 ): Effect.fn.Return<ReadonlyArray<Claim>, KafkaError | PipelineError> {
   const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
   if (partitions.length === 0) return []
-  const committed = yield* committedOrStart(cluster, plan, partitions, { transactionTimeout, patience })
+  const committed = yield* committedOrStart(cluster, plan, partitions, {
+    transactionalId,
+    transactionTimeout,
+    patience,
+  })
   const at = new Map(committed.map((one) => [`${one.topic}/${one.partition}`, one]))
   const position = ({ topic, partition }: TopicPartition) => at.get(`${topic}/${partition}`)!
   yield* patiently(
@@ -92,20 +96,23 @@ export const claim = Effect.fnUntraced(function* (
         owned.flatMap(({ topic, owner }) => owner?.clock === undefined ? [] : [[topic, decodeClock(owner.clock)]]),
       ),
       commit: owned.find(({ commit }) => commit !== undefined)?.commit,
-      previous: owned.find(({ owner }) => owner !== undefined)?.owner,
+      // What we held ourselves, as another member, leaves nothing to be ended.
+      previous: owned.find(({ owner }) => owner !== undefined && owner.txn !== transactionalId)?.owner,
     }
   })
 })
+
+const withoutTransactions = { transactionalId: null, transactionTimeout: 60_000, patience: 30_000 }
 
 /** Stable positions of a group; where it has none, those that its reset policy says. */
 export const committedOrStart = Effect.fnUntraced(function* (
   cluster: Cluster["Service"],
   plan: Plan,
   partitions: ReadonlyArray<TopicPartition>,
-  options?: { readonly transactionTimeout: number; readonly patience: number },
+  options?: Omit<Takeover, "plan">,
 ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError | PipelineError> {
-  const { transactionTimeout, patience } = options ?? { transactionTimeout: 60_000, patience: 30_000 }
-  const fence = fencing(cluster, plan.group, transactionTimeout)
+  const { transactionalId, transactionTimeout, patience } = { ...withoutTransactions, ...options }
+  const fence = fencing(cluster, plan.group, transactionTimeout, transactionalId)
   const stable = yield* stablePositions(cluster, plan.group, partitions, fence)
   const missing = stable.filter(({ offset }) => offset < 0)
   if (missing.length === 0) return stable
@@ -128,14 +135,20 @@ export const toCommit = (
     return { topic, partition: task.partition, offset, metadata }
   })
 
-/** Ends the undecided work of an owner who has left the group; does nothing while they are in it. */
+/** Ends the undecided work of an owner who has left the group; does nothing while they are in it, or may be. */
 export type Fence = (owner: Owner | undefined) => Effect.Effect<void, KafkaError>
 
-export const fencing = (cluster: Cluster["Service"], group: string, transactionTimeout: number): Fence =>
+/** `own` is our own transactional id, which a member that we were before may have left in the positions. */
+export const fencing = (
+  cluster: Cluster["Service"],
+  group: string,
+  transactionTimeout: number,
+  own: string | null = null,
+): Fence =>
   Effect.fnUntraced(function* (owner) {
-    if (owner === undefined || owner.txn === null) return
+    if (owner === undefined || owner.txn === null || owner.txn === own) return
     const [description] = yield* cluster.describeGroups([group])
-    if (description === undefined || description.members.some(({ memberId }) => memberId === owner.member)) return
+    if (description?.error !== null || description.members.some(({ memberId }) => memberId === owner.member)) return
     yield* Effect.logInfo(`group ${group}: ${owner.member} is gone and left a transaction open: ending it`)
     yield* cluster.initProducerId(owner.txn, transactionTimeout)
   })

@@ -262,7 +262,16 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     assigning = true
     const keys = new Set(owned.map(taskKey))
     for (const key of [...tasks.keys()]) if (!keys.has(key)) yield* close(key)
-    const claims = yield* retrying(name, committer.claim(owned, generation))
+    const claims = yield* retrying(name, Semaphore.withPermits(committing, 1)(committer.claim(owned, generation))).pipe(
+      Effect.catchIf(
+        (error) => error.retriable && error.reason === "Fenced",
+        (error) => Effect.logInfo(`${name}: ${error.message}; waiting for the next assignment`),
+      ),
+    )
+    if (claims === undefined) {
+      member = undefined
+      return
+    }
     for (const [i, id] of owned.entries()) {
       const claim = claims[i]!
       const known = tasks.get(taskKey(id))
