@@ -1,15 +1,14 @@
 /** Outputs, then state changes, then positions: nothing is missing after a crash, and some may be there twice. */
 import { Effect } from "effect"
 import * as Identifier from "../Identifier.ts"
-import type { Committed, Committer, Guarantee, Membership, Plan, Refused, Work } from "../Pipeline.ts"
+import type { Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
-import * as Changelog from "./Changelog.ts"
 import { Cluster, type GroupIdentity, type KafkaError } from "./Cluster.ts"
-import type { ProducerRecord } from "./Delivery.ts"
 import { asPipelineError, ofCommit } from "./Errors.ts"
 import { defaults, type Options } from "./ExactlyOnce.ts"
 import * as Leaders from "./Leaders.ts"
 import { claim, toCommit } from "./Positions.ts"
+import { culprits, prepare, without } from "./Prepared.ts"
 import { patiently } from "./Retry.ts"
 import * as Writer from "./Writer.ts"
 
@@ -28,9 +27,11 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
     const patience = settings.deliveryTimeout
     const leaders = yield* Leaders.make
     const run = yield* Identifier.make
-    const writer = yield* Writer.make(cluster, leaders, { ...settings, requestTimeout: patience }).pipe(
-      Effect.mapError(asPipelineError),
-    )
+    const writer = yield* Writer.make(cluster, leaders, {
+      ...settings,
+      requestTimeout: patience,
+      limits: Writer.limitsOf(plan),
+    }).pipe(Effect.mapError(asPipelineError))
     let commits = 0
 
     const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
@@ -39,46 +40,23 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
       memberId,
     })
 
-    /** Writes for many tasks at once, and answers what the brokers refuse for good. */
-    const write = Effect.fnUntraced(function* (
-      work: ReadonlyArray<Work>,
-      recordsOf: (work: Work) => ReadonlyArray<ProducerRecord>,
-    ): Effect.fn.Return<ReadonlyArray<Refused>, KafkaError> {
-      const records = work.map(recordsOf)
-      const failed = yield* writer.write(records.flat(), () => Effect.void)
-      if (failed.length === 0) return []
-      yield* writer.renew
-      const waiting = failed.find(({ error }) => error.code === "TIMEOUT")
-      if (waiting !== undefined) return yield* waiting.error
-      return work.flatMap(({ task }, i) => {
-        const culprit = failed.find(({ batch }) =>
-          records[i]!.some((record) => record.topic === batch.topic && writer.partitionOf(record) === batch.partition)
-        )
-        return culprit === undefined ? [] : [{ task, error: asPipelineError(culprit.error) }]
-      })
-    })
-
     const commit = Effect.fnUntraced(function* (
       work: ReadonlyArray<Work>,
       member: Membership,
     ): Effect.fn.Return<Committed, KafkaError | PipelineError> {
       const commitId = `${run}:${++commits}`
       const owner = { txn: null, member: member.memberId, commit: commitId }
-      const steps = [
-        (one: Work) => one.batches.flatMap((batch) => batch.outgoing),
-        (one: Work) => Changelog.records(plan, one),
-      ]
-      let left = work
-      const refused: Array<Refused> = []
-      for (const recordsOf of steps) {
+      let { prepared, refused } = prepare(plan, work)
+      for (const step of ["outputs", "changes"] as const) {
         for (;;) {
-          const culprits = yield* write(left, recordsOf)
-          if (culprits.length === 0) break
-          refused.push(...culprits)
-          left = left.filter(({ task }) => !culprits.some((culprit) => culprit.task === task))
+          const failed = yield* writer.write(prepared.flatMap((one) => one[step]), () => Effect.void)
+          if (failed.length === 0) break
+          const found = yield* culprits(prepared, failed)
+          refused = [...refused, ...found]
+          prepared = without(prepared, found)
         }
       }
-      const offsets = left.flatMap((one) => toCommit(one, owner))
+      const offsets = prepared.flatMap(({ work }) => toCommit(work, owner))
       if (offsets.length > 0) yield* patiently(cluster.offsetCommit(identity(member), offsets), patience)
       return { commit: commitId, refused }
     })

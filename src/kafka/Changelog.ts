@@ -3,7 +3,8 @@
  * and for every store one record that says which source positions the log stands at.
  */
 import { Buffer } from "node:buffer"
-import { Clock, Duration, Effect, Option, Schema } from "effect"
+import { Clock, Duration, Effect, Option, Result, Schema } from "effect"
+import type { Headers } from "../Batch.ts"
 import type { ProducerRecord } from "./Delivery.ts"
 import { type Cluster, type ErrorCode, KafkaError, type TopicPartition } from "./Cluster.ts"
 import type { Fetcher } from "./Fetcher.ts"
@@ -30,23 +31,41 @@ export const loggedStreamTime = (key: Uint8Array | null, value: Uint8Array | nul
   return Option.getOrUndefined(decodeLogged(text(value)))?.streamTime ?? undefined
 }
 
-/** What a commit writes into the changelogs of one task. */
-export const records = (plan: Plan, work: Work): ReadonlyArray<ProducerRecord> =>
-  work.changes.flatMap(({ store, entries, streamTime, encode }): ReadonlyArray<ProducerRecord> => {
+/**
+ * What a commit writes into the changelogs of one task, with `headers` in every record; the failure of reason `State` says
+ * which store holds a value that its schema refuses, without the value.
+ */
+export const records = (
+  plan: Plan,
+  { task: { flow, partition }, changes, positions }: Work,
+  headers: Headers = [],
+): Result.Result<ReadonlyArray<ProducerRecord>, PipelineError> => {
+  const records: Array<ProducerRecord> = []
+  for (const { store, entries, streamTime, encode } of changes) {
     const topic = changelogTopic(plan.name, store)
-    const { partition } = work.task
-    const changed = Array.from(entries, ([key, value]): ProducerRecord => ({
-      topic,
-      partition,
-      key: Buffer.from(key),
-      value: value === undefined ? null : encode(value),
-    }))
+    try {
+      for (const [key, value] of entries) {
+        const encoded = value === undefined ? null : encode(value)
+        records.push({ topic, partition, key: Buffer.from(key), value: encoded, headers })
+      }
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : "it was refused"
+      return Result.fail(
+        new PipelineError({
+          reason: "State",
+          retriable: false,
+          message: `store ${store} of task ${flow}/${partition} holds a value that its schema refuses: ${problem}`,
+        }),
+      )
+    }
     const logged = encodeLogged({
-      positions: Object.fromEntries(work.positions),
+      positions: Object.fromEntries(positions),
       streamTime: streamTime === -Infinity ? null : streamTime,
     })
-    return [...changed, { topic, partition, key: positionsKey, value: Buffer.from(logged) }]
-  })
+    records.push({ topic, partition, key: positionsKey, value: Buffer.from(logged), headers })
+  }
+  return Result.succeed(records)
+}
 
 /** The configuration of a changelog topic. */
 export const config = {

@@ -38,6 +38,8 @@ export class OpenBatch implements TopicPartition {
   readonly values: Array<Uint8Array | null> = []
   readonly headers: Array<Headers> = []
   readonly timestamps: Array<number> = []
+  /** What it was made of. */
+  readonly from: Array<ProducerRecord> = []
   /** An upper bound of the encoded size. */
   size = batchOverhead
   constructor(topic: string, partition: number) {
@@ -55,7 +57,15 @@ export class OpenBatch implements TopicPartition {
     this.values.push(record.value)
     this.headers.push(record.headers ?? noHeaders)
     this.timestamps.push(record.timestamp ?? now)
+    this.from.push(record)
     this.size += size
+  }
+  /** The same records in two batches. */
+  halves(): readonly [OpenBatch, OpenBatch] {
+    const halves = [new OpenBatch(this.topic, this.partition), new OpenBatch(this.topic, this.partition)] as const
+    const middle = this.length >> 1
+    this.from.forEach((record, i) => halves[i < middle ? 0 : 1].add(record, this.timestamps[i]!, sizeOf(record)))
+    return halves
   }
 }
 

@@ -11,6 +11,23 @@ export const stale: ReadonlySet<string> = new Set([
   "FENCED_INSTANCE_ID",
 ])
 
+/** Answers after which the producer that asked does not hold its transactional id any more: it must take it anew. */
+export const fenced: ReadonlySet<string> = new Set([
+  "PRODUCER_FENCED",
+  "INVALID_PRODUCER_EPOCH",
+  "INVALID_PRODUCER_ID_MAPPING",
+])
+
+/** Answers about a producer, its sequences or its transaction, and not about its records: a new identity helps. */
+export const ofProducer: ReadonlySet<string> = new Set([
+  ...fenced,
+  "OUT_OF_ORDER_SEQUENCE_NUMBER",
+  "UNKNOWN_PRODUCER_ID",
+  "INVALID_TXN_STATE",
+  "TRANSACTION_ABORTABLE",
+  "TRANSACTION_COORDINATOR_FENCED",
+])
+
 /** The group has moved on while work was at hand: it is kept until the next assignment tells whose it is. */
 export const moved = (plan: Plan, cause: KafkaError | PipelineError): PipelineError =>
   new PipelineError({
@@ -23,10 +40,10 @@ export const moved = (plan: Plan, cause: KafkaError | PipelineError): PipelineEr
 /** A failed request as what it means for a pipeline. */
 export const asPipelineError = (error: KafkaError | PipelineError): PipelineError => {
   if (error instanceof PipelineError) return error
-  const fenced = error.code === "PRODUCER_FENCED"
+  const takenOver = error.code === "PRODUCER_FENCED"
   return new PipelineError({
-    reason: fenced ? "Fenced" : "Kafka",
-    retriable: !fenced && retriable.has(error.code),
+    reason: takenOver ? "Fenced" : "Kafka",
+    retriable: !takenOver && (retriable.has(error.code) || ofProducer.has(error.code)),
     message: `${error.operation}: ${error.message}`,
     cause: error,
   })

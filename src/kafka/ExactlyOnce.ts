@@ -1,14 +1,13 @@
 /** Outputs, dead letters, state changes and positions in one Kafka transaction. */
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import * as Identifier from "../Identifier.ts"
-import type { Committed, Committer, Guarantee, Membership, Plan, Refused, Work } from "../Pipeline.ts"
-import * as Changelog from "./Changelog.ts"
+import type { Committed, Committer, Guarantee, Membership, Plan, Refused, TaskId } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
-import { Cluster, type GroupIdentity, type KafkaError } from "./Cluster.ts"
-import type { ProducerRecord } from "./Delivery.ts"
+import { Cluster, type GroupIdentity, type KafkaError, retriable } from "./Cluster.ts"
 import { asPipelineError, moved, ofCommit } from "./Errors.ts"
 import * as Leaders from "./Leaders.ts"
 import { claim, fencing, ownerOf, partitionsOf, stablePositions, toCommit } from "./Positions.ts"
+import { culprits, prepare, type Prepared, without } from "./Prepared.ts"
 import * as Transaction from "./Transaction.ts"
 import * as Writer from "./Writer.ts"
 
@@ -18,6 +17,7 @@ export interface Options {
   /** How long a commit's requests are repeated while the brokers cannot answer them. */
   readonly deliveryTimeout: number
   readonly compression: Writer.Options["compression"]
+  /** The largest record batch; topics whose `maxMessageBytes` is smaller get smaller ones. */
   readonly maxBatchBytes: number
 }
 
@@ -41,12 +41,30 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     const settings = { ...defaults, ...options }
     const leaders = yield* Leaders.make
     const transactionalId = `${plan.name}-${yield* Identifier.make}`
+    let commits = 0
+    /** Who we were in the group when we last took tasks over: by this name successors know us. */
+    let known: GroupIdentity | undefined
+
+    /**
+     * Nobody begins a transaction under our id, which is drawn anew by every process. Who takes our work over ends what we
+     * left open, once we have left the group: then the id is free, and the group refuses what we still would commit. While
+     * we are in the group, somebody uses our id, and this process ends.
+     */
+    const mayTakeBack = Effect.suspend(() =>
+      known === undefined ? Effect.succeed(true) : Effect.map(
+        Effect.result(cluster.describeGroups([plan.group])),
+        (described) =>
+          described._tag === "Failure" || described.success[0]?.error !== null ||
+          !described.success[0].members.some(({ memberId }) => memberId === known!.memberId),
+      )
+    )
     const writer = yield* Writer.make(cluster, leaders, {
       ...settings,
       transactionalId,
       requestTimeout: settings.deliveryTimeout,
+      limits: Writer.limitsOf(plan),
+      mayTakeBack,
     }).pipe(Effect.mapError(asPipelineError))
-    let commits = 0
 
     const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
       group: plan.group,
@@ -54,32 +72,35 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
       memberId,
     })
 
-    const recordsOf = (work: Work): ReadonlyArray<ProducerRecord> => [
-      ...work.batches.flatMap((batch) => batch.outgoing),
-      ...Changelog.records(plan, work),
-    ]
-
-    /** After an unknown outcome the positions tell: they carry the name of the commit that moved them last. */
-    const wasCommitted = Effect.fnUntraced(function* (work: Work, commit: string) {
-      const partitions = partitionsOf(plan, work.task)
-      const fence = fencing(cluster, plan.group, settings.transactionTimeout)
-      const positions = yield* stablePositions(cluster, plan.group, partitions, fence)
-      return positions.some((position) => ownerOf(position)?.commit === commit)
-    })
+    /**
+     * How a commit ended whose outcome is unknown: the positions carry the name of the commit that moved them last. Asks
+     * for as long as nobody answers: until it is known nothing can be committed, and nothing be given back.
+     */
+    const wasCommitted = (task: TaskId, commit: string): Effect.Effect<boolean, KafkaError> =>
+      Effect.gen(function* () {
+        yield* writer.ready
+        const fence = fencing(cluster, plan.group, settings.transactionTimeout, transactionalId)
+        const positions = yield* stablePositions(cluster, plan.group, partitionsOf(plan, task), fence)
+        return positions.some((position) => ownerOf(position)?.commit === commit)
+      }).pipe(
+        Effect.tapError((error) =>
+          Effect.logWarning(`${plan.name}: whether a commit was carried out is not known`, error)
+        ),
+        Effect.retry({ schedule: Schedule.spaced("1 second"), while: ({ code }) => retriable.has(code) }),
+      )
 
     const commit = Effect.fnUntraced(function* (
-      work: ReadonlyArray<Work>,
+      prepared: ReadonlyArray<Prepared>,
       member: Membership,
       refused: ReadonlyArray<Refused>,
     ): Effect.fn.Return<Committed, KafkaError | PipelineError> {
       const commitId = `${transactionalId}:${++commits}`
-      if (work.length === 0) return { commit: commitId, refused }
+      if (prepared.length === 0) return { commit: commitId, refused }
       const owner = { txn: transactionalId, member: member.memberId, commit: commitId }
-      const records = work.map(recordsOf)
       const outcome = yield* Transaction.run(cluster, transactionalId, writer, {
-        records: records.flat(),
+        records: prepared.flatMap(({ outputs, changes }) => [...outputs, ...changes]),
         member: identity(member),
-        offsets: work.flatMap((one) => toCommit(one, owner)),
+        offsets: prepared.flatMap(({ work }) => toCommit(work, owner)),
       }, settings.deliveryTimeout)
       switch (outcome._tag) {
         case "committed":
@@ -87,41 +108,28 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
         case "stale":
           return yield* moved(plan, outcome.error)
         case "unknown":
-          if (yield* wasCommitted(work[0]!, commitId)) return { commit: commitId, refused }
-          return yield* commit(work, member, refused)
-        case "refused": {
-          const culprits = culpritsOf(work, records, outcome.partitions, writer)
-          const healthy = work.filter(({ task }) => !culprits.some((culprit) => culprit.task === task))
-          if (healthy.length === work.length) return yield* outcome.partitions[0]!.error
-          return yield* commit(healthy, member, [...refused, ...culprits])
+          if (yield* wasCommitted(prepared[0]!.work.task, commitId)) return { commit: commitId, refused }
+          return yield* outcome.error
+        case "undelivered": {
+          const found = yield* culprits(prepared, outcome.batches)
+          return yield* commit(without(prepared, found), member, [...refused, ...found])
         }
       }
     })
 
     return {
-      claim: (tasks, member) =>
-        claim(
-          cluster,
-          { plan, transactionalId, ...settings, patience: settings.deliveryTimeout },
-          tasks,
-          identity(member),
-        )
-          .pipe(Effect.mapError(ofCommit(plan))),
-      commit: (work, member) => Effect.mapError(commit(work, member, []), asPipelineError),
+      claim: Effect.fnUntraced(function* (tasks, member) {
+        // What we left open ourselves would be waited for.
+        yield* writer.ready
+        const takeover = { plan, transactionalId, ...settings, patience: settings.deliveryTimeout }
+        const claims = yield* claim(cluster, takeover, tasks, identity(member))
+        known = identity(member)
+        return claims
+      }, Effect.mapError(ofCommit(plan))),
+      commit: (work, member) => {
+        const { prepared, refused } = prepare(plan, work)
+        return Effect.mapError(commit(prepared, member, refused), asPipelineError)
+      },
     } satisfies Committer<unknown>
   }),
 })
-
-/** The tasks whose records the brokers refuse. */
-const culpritsOf = (
-  work: ReadonlyArray<Work>,
-  records: ReadonlyArray<ReadonlyArray<ProducerRecord>>,
-  refused: ReadonlyArray<Transaction.Refusal>,
-  { partitionOf }: Writer.Writer,
-): ReadonlyArray<Refused> =>
-  work.flatMap(({ task }, i) => {
-    const refusal = refused.find(({ topic, partition }) =>
-      records[i]!.some((record) => record.topic === topic && partitionOf(record) === partition)
-    )
-    return refusal === undefined ? [] : [{ task, error: asPipelineError(refusal.error) }]
-  })

@@ -5,9 +5,9 @@
  * transaction at a time, and every one is short: it begins when everything that it will hold is at hand.
  */
 import { Effect } from "effect"
-import { type Cluster, type GroupIdentity, KafkaError, type OffsetToCommit, type TopicPartition } from "./Cluster.ts"
+import { type Cluster, type GroupIdentity, KafkaError, type OffsetToCommit } from "./Cluster.ts"
 import type { ProducerRecord, Undelivered } from "./Delivery.ts"
-import { stale } from "./Errors.ts"
+import { fenced, stale } from "./Errors.ts"
 import { patiently } from "./Retry.ts"
 import type { Writer } from "./Writer.ts"
 
@@ -18,27 +18,23 @@ export interface Contents {
   readonly offsets: ReadonlyArray<OffsetToCommit>
 }
 
-export interface Refusal extends TopicPartition {
-  readonly error: KafkaError
-}
-
 /**
  * How a transaction ended:
  * - `committed`, and visible as soon as its markers are written;
- * - `refused`: aborted because the brokers refuse records of these partitions for good;
- * - `stale`: aborted because the group has moved on: the positions are somebody else's now;
- * - `unknown`: it is decided, but not known how: the group's positions tell.
+ * - `undelivered`: not committed, because these batches are not written;
+ * - `stale`: not committed, because the group has moved on: the positions are somebody else's now;
+ * - `unknown`: it is decided or will be when the writer is renewed, but not known how: the group's positions tell then.
  */
 export type Outcome =
   | { readonly _tag: "committed" }
-  | { readonly _tag: "refused"; readonly partitions: ReadonlyArray<Refusal> }
+  | { readonly _tag: "undelivered"; readonly batches: ReadonlyArray<Undelivered> }
   | { readonly _tag: "stale"; readonly error: KafkaError }
   | { readonly _tag: "unknown"; readonly error: KafkaError }
 
 /**
- * Runs one transaction. Fails with PRODUCER_FENCED when another producer has taken the transactional id, or the brokers
- * have given up on an open transaction; with any other failure it is aborted, or will be before the id is used again.
- * Every request waits at most `patience` milliseconds.
+ * Runs one transaction. Fails with PRODUCER_FENCED when another process has taken the transactional id; with any other
+ * failure nothing is committed. What could not be aborted is, before the writer is used again. Every request waits at most
+ * `patience` milliseconds.
  */
 export const run = Effect.fnUntraced(
   function* (
@@ -49,6 +45,7 @@ export const run = Effect.fnUntraced(
     patience: number,
   ): Effect.fn.Return<Outcome, KafkaError> {
     if (member.generation < 0 || member.memberId === "") return yield* anonymous(member.group)
+    yield* writer.ready
     const txn = () => ({ transactionalId, ...writer.identity() })
     const end = (commit: boolean) => patiently(Effect.suspend(() => cluster.endTxn(txn(), commit)), patience)
     const fill = Effect.gen(function* () {
@@ -65,43 +62,28 @@ export const run = Effect.fnUntraced(
     if (filled._tag === "Success" && filled.success.length === 0) {
       const ended = yield* Effect.result(end(true))
       if (ended._tag === "Success") return { _tag: "committed" }
-      if (fenced.has(ended.failure.code)) return yield* ended.failure
-      yield* writer.renew
-      return { _tag: "unknown", error: ended.failure }
+      writer.abandon()
+      return { _tag: "unknown", error: givenUp(transactionalId, ended.failure) }
     }
-    const error = filled._tag === "Failure" ? filled.failure : filled.success[0]!.error
-    if (fenced.has(error.code)) return yield* error
-    // Renewing would abort what is open as well; asking first keeps an abort apart from a fence.
+    writer.abandon()
+    // Renewing would abort what is open as well; asking first spares the readers a wait where renewing fails.
     yield* Effect.ignore(end(false))
-    yield* writer.renew
-    if (stale.has(error.code)) return { _tag: "stale", error }
-    const refused = filled._tag === "Success" ? filled.success.filter(forGood) : []
-    return refused.length === 0 ? yield* error : {
-      _tag: "refused",
-      partitions: refused.map(({ batch, error }) => ({ topic: batch.topic, partition: batch.partition, error })),
-    }
+    yield* Effect.catchIf(writer.renew, ({ code }) => code !== "PRODUCER_FENCED", () => Effect.void)
+    if (filled._tag === "Success") return { _tag: "undelivered", batches: filled.success }
+    const error = filled.failure
+    return stale.has(error.code) ? { _tag: "stale", error } : yield* givenUp(transactionalId, error)
   },
-  (transaction, _, transactionalId) =>
-    Effect.catchIf(transaction, ({ code }) => fenced.has(code), (error) => takenOver(transactionalId, error)),
+  (transaction, _, __, writer) => Effect.onInterrupt(transaction, () => Effect.sync(writer.abandon)),
 )
 
-const forGood = ({ error }: Undelivered): boolean => error.code !== "TIMEOUT"
-
-/** Answers after which the id is somebody else's, or its transaction was given up. */
-const fenced: ReadonlySet<string> = new Set([
-  "PRODUCER_FENCED",
-  "INVALID_PRODUCER_EPOCH",
-  "INVALID_PRODUCER_ID_MAPPING",
-  "TRANSACTION_COORDINATOR_FENCED",
-])
-
-const takenOver = (transactionalId: string, cause: KafkaError): KafkaError =>
-  new KafkaError({
-    code: "PRODUCER_FENCED",
-    operation: cause.operation,
-    message: `transactional id ${transactionalId} was taken over, or its open transaction timed out (${cause.code}): ` +
-      "nothing more may be written under it",
-    cause,
+/** Whose transaction it was is settled when the writer is renewed: until then the answer means that it is over. */
+const givenUp = (transactionalId: string, error: KafkaError): KafkaError =>
+  !fenced.has(error.code) ? error : new KafkaError({
+    code: "INVALID_PRODUCER_EPOCH",
+    operation: error.operation,
+    message: `the transaction of ${transactionalId} was ended by the brokers: it took longer than its timeout, or a ` +
+      `process that took over our work ended it (${error.code})`,
+    cause: error,
   })
 
 const anonymous = (group: string): KafkaError =>

@@ -258,6 +258,7 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
     requestTimeout: 30_000,
     compression: "none",
     maxBatchBytes: 1_000_000,
+    limits: Writer.limitsOf(plan),
   }).pipe(Effect.mapError(asPipelineError))
   type Stored = {
     readonly seq: string
@@ -305,10 +306,7 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
           ),
           asPipelineError,
         )
-        if (failed.length > 0) {
-          yield* Effect.mapError(writer.renew, asPipelineError)
-          return yield* asPipelineError(failed[0]!.error)
-        }
+        if (failed.length > 0) return yield* asPipelineError(failed[0]!.error)
         yield* query((sql) =>
           sql`delete from millrace_outbox where seq = any(${stored.map(({ seq }) => seq)}::bigint[])`
         )

@@ -1,5 +1,5 @@
 /** Programs on the in-memory cluster and the test clock: started, killed at a step, started again. */
-import { Clock, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Admin, type Pipeline, Runner, type Task, type Topic, Topology } from "../../src/index.ts"
@@ -56,9 +56,10 @@ export const until = <E, R>(what: string, done: Effect.Effect<boolean, E, R>, li
     return yield* Effect.die(new Error(`not within ${limit} ms: ${what}`))
   })
 
-const pass = (millis: number) =>
+/** Lets the test clock run. */
+export const pass = (millis: number, step = 20) =>
   Effect.gen(function* () {
-    for (let left = millis; left > 0; left -= 20) yield* TestClock.adjust(20)
+    for (let left = millis; left > 0; left -= step) yield* TestClock.adjust(step)
   })
 
 /** A record of the input. */
@@ -67,6 +68,19 @@ export interface Input {
   readonly partition: number
   readonly key: string
   readonly value: string
+}
+
+/** A plan that a test may change at any moment. */
+export const switched = () => {
+  const network = { decide: (_: Faults.Call): Faults.Fault | undefined => undefined }
+  const plan: Faults.Plan = { start: () => (call) => network.decide(call) }
+  return { network, plan }
+}
+
+/** Why a program has ended by itself; `undefined` while it runs. */
+export const ended = ({ fiber }: Process): string | undefined => {
+  const exit = fiber.pollUnsafe()
+  return exit === undefined ? undefined : Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "it has finished"
 }
 
 /** Writes input records as a foreign producer does: a few per batch. */
