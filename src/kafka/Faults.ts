@@ -5,7 +5,7 @@
  *
  * Plans are deterministic: scripted ones count calls, random ones draw from a seed of their own.
  */
-import { Context, Duration, Effect, Layer } from "effect"
+import { Context, Duration, Effect, Fiber, Layer } from "effect"
 import {
   Cluster,
   type ErrorCode,
@@ -77,7 +77,7 @@ export const loseAnswerAs = (code: ErrorCode): Fault => ({ _tag: "LoseAnswer", c
 /** Carried out, but the connection breaks before the answer. */
 export const loseAnswer: Fault = loseAnswerAs("NETWORK")
 
-/** Carried out after this time. */
+/** Carried out after this time, also where the caller has given up by then. */
 export const delay = (duration: Duration.Input): Fault => ({ _tag: "Delay", duration })
 
 /** Not carried out, and never answered: the caller waits until it is interrupted. */
@@ -262,7 +262,7 @@ export const layer: Layer.Layer<Cluster | Faults, never, Cluster> = Layer.effect
         case "LoseAnswer":
           return Effect.andThen(Effect.exit(carryOut), failed(operation, fault.code))
         case "Delay":
-          return Effect.delay(carryOut, fault.duration)
+          return Effect.flatMap(Effect.forkDetach(Effect.delay(carryOut, fault.duration)), Fiber.join)
         case "Hang":
           return Effect.andThen(fault.carriedOut ? Effect.exit(carryOut) : Effect.void, Effect.never)
         case "Silence":
