@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import * as Identifier from "../Identifier.ts"
 import type { Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
+import * as Changelog from "./Changelog.ts"
 import { Cluster, type GroupIdentity, type KafkaError } from "./Cluster.ts"
 import { asPipelineError, ofCommit } from "./Errors.ts"
 import { defaults, type Options } from "./ExactlyOnce.ts"
@@ -15,7 +16,7 @@ import * as Writer from "./Writer.ts"
 /**
  * Every output is acknowledged by all in-sync replicas before the changelog is written, and the changelog before the
  * position is committed. After a crash the records since the last commit are processed again: outputs may repeat, and
- * counts may run over.
+ * counts may run over. What a process that was cut off still writes into a changelog is told by its age, and ignored.
  */
 export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout">>): Guarantee<unknown, Cluster> => ({
   name: "atLeastOnce",
@@ -33,6 +34,7 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
       limits: Writer.limitsOf(plan),
     }).pipe(Effect.mapError(asPipelineError))
     let commits = 0
+    let epoch = 0
 
     const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
       group: plan.group,
@@ -45,8 +47,8 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
       member: Membership,
     ): Effect.fn.Return<Committed, KafkaError | PipelineError> {
       const commitId = `${run}:${++commits}`
-      const owner = { txn: null, member: member.memberId, commit: commitId }
-      let { prepared, refused } = prepare(plan, work)
+      const owner = { txn: null, member: member.memberId, commit: commitId, epoch }
+      let { prepared, refused } = prepare(plan, work, Changelog.stamp(epoch, commits))
       for (const step of ["outputs", "changes"] as const) {
         for (;;) {
           const failed = yield* writer.write(prepared.flatMap((one) => one[step]), () => Effect.void)
@@ -62,8 +64,11 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
     })
 
     return {
-      claim: (tasks, member) =>
-        claim(cluster, { plan, ...settings, patience }, tasks, identity(member)).pipe(Effect.mapError(ofCommit(plan))),
+      claim: Effect.fnUntraced(function* (tasks, member) {
+        const claimed = yield* claim(cluster, { plan, ...settings, patience }, tasks, identity(member))
+        epoch = claimed.epoch
+        return claimed.claims
+      }, Effect.mapError(ofCommit(plan))),
       commit: (work, member) => Effect.mapError(commit(work, member), ofCommit(plan)),
     } satisfies Committer<unknown>
   }),

@@ -8,7 +8,7 @@ import type { Headers } from "../Batch.ts"
 import type { ProducerRecord } from "./Delivery.ts"
 import { type Cluster, type ErrorCode, KafkaError, type TopicPartition } from "./Cluster.ts"
 import type { Fetcher } from "./Fetcher.ts"
-import { changelogTopic, type Claim, type Guarantee, type Plan, type Work } from "../Pipeline.ts"
+import { changelogTopic, type Claim, type Guarantee, type Plan, type Positions, type Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import { text } from "../Topic.ts"
 import type { JournaledStore } from "../state/Store.ts"
@@ -67,6 +67,22 @@ export const records = (
   return Result.succeed(records)
 }
 
+/** The header in which records that are written without a transaction carry their age. */
+const stampHeader = "epoch"
+
+/**
+ * Who wrote records and when, in the order in which they count: without transactions a request may arrive after its writer
+ * gave it up, or lost the task to another. `epoch` is that of the claim, `commit` counts the attempts.
+ */
+export const stamp = (epoch: number, commit: number): Headers => {
+  const bytes = Buffer.alloc(12)
+  bytes.writeBigUInt64BE(BigInt(epoch))
+  bytes.writeUInt32BE(commit, 8)
+  return [[stampHeader, bytes]]
+}
+
+const stampOf = (headers: Headers): Uint8Array | undefined => headers.find(([name]) => name === stampHeader)?.[1]
+
 /** The configuration of a changelog topic. */
 export const config = {
   "cleanup.policy": "compact",
@@ -90,16 +106,26 @@ const listedWithin = Duration.seconds(30)
 /** How long undecided records in a changelog are waited for before the previous owner is looked at. */
 const undecidedFor = Duration.seconds(1)
 
+export interface Restored {
+  /** Records read. */
+  readonly read: number
+  /** Where the task must begin instead, because the log is behind the group's positions and the input is still there. */
+  readonly replay: Positions | undefined
+}
+
 /**
  * Reads a store's changelog up to its end, as it was when the task was claimed. Fails with a `PipelineError` of reason
- * `State` where the log does not stand at the group's positions. Answers the number of records read.
+ * `State` where the log does not stand at the group's positions.
+ *
+ * Records that are older than ones before them came late, from a writer that was cut off. They are ignored, and what they
+ * cover is logged again, so that compaction does not keep them; only where nothing else is left do they count.
  */
 export const restore = Effect.fnUntraced(function* <V>(
   cluster: Cluster["Service"],
   fetcher: Fetcher,
   store: JournaledStore<V>,
   { plan, partition, claim, state, endPrevious }: Restoring,
-): Effect.fn.Return<number, KafkaError | PipelineError> {
+): Effect.fn.Return<Restored, KafkaError | PipelineError> {
   const where = { topic: changelogTopic(plan.name, store.name), partition }
   const offset = (at: "earliest" | "latest") =>
     patiently(
@@ -111,6 +137,9 @@ export const restore = Effect.fnUntraced(function* <V>(
   let position = yield* offset("earliest")
   let read = 0
   let logged: typeof Logged.Type | undefined
+  let newest: Uint8Array | undefined
+  const deleted = new Set<string>()
+  const covered = new Set<string>()
   const restoring = Effect.gen(function* () {
     const reading = yield* fetcher.read(where, position)
     let heard = yield* Clock.currentTimeMillis
@@ -123,19 +152,32 @@ export const restore = Effect.fnUntraced(function* <V>(
         continue
       }
       heard = yield* Clock.currentTimeMillis
-      const { length, keys, bytes, next, size, offsets } = fetched.value
+      const { length, keys, bytes, headers, next, size, offsets } = fetched.value
       for (let i = 0; i < length; i++) {
         const key = keys[i]!
         if (key === null) return yield* broken(where, `the record at offset ${offsets[i]} has no key`, false)
+        const stamp = stampOf(headers[i]!)
+        const age = stamp === undefined || newest === undefined ? 0 : Buffer.compare(stamp, newest)
+        if (stamp !== undefined && (newest === undefined || age > 0)) newest = stamp
         if (key.length === 1 && key[0] === positionsKey[0]) {
+          if (age < 0 && logged !== undefined) continue
           const decoded = decodeLogged(text(bytes[i]!))
           if (Option.isNone(decoded)) {
             return yield* broken(where, `the positions at offset ${offsets[i]} cannot be read`, false)
           }
           logged = decoded.value
         } else {
+          const name = text(key)
+          if (age < 0 && (store.get(name) !== undefined || deleted.has(name))) {
+            covered.add(name)
+            continue
+          }
+          if (stamp !== undefined) {
+            if (bytes[i] === null) deleted.add(name)
+            else deleted.delete(name)
+          }
           try {
-            store.restore(text(key), bytes[i]!)
+            store.restore(name, bytes[i]!)
           } catch {
             return yield* broken(
               where,
@@ -155,39 +197,71 @@ export const restore = Effect.fnUntraced(function* <V>(
   })
   yield* Effect.scoped(restoring)
   if (logged !== undefined && logged.streamTime !== null) store.restoreStreamTime(logged.streamTime)
-  yield* agree(where, logged?.positions, claim, state)
-  return read
+  for (const name of covered) store.relog(name)
+  const behind = yield* agree(where, logged?.positions, claim, state)
+  return {
+    read,
+    replay: behind === undefined ? undefined : yield* replayable(cluster, where, partition, claim, behind),
+  }
 })
 
-/** Under exactly-once the log stands where the group stands; under at-least-once a crash may leave it ahead, never behind. */
+/**
+ * Under exactly-once the log stands where the group stands; under at-least-once a crash may leave it ahead. Behind it is
+ * where brokers lost its end, or where a writer that was cut off had the last word: answers where it stands.
+ */
 const agree = (
-  where: { readonly topic: string; readonly partition: number },
+  where: TopicPartition,
   logged: Readonly<Record<string, number>> | undefined,
   { positions, commit }: Claim,
   state: "same" | "ahead",
-): Effect.Effect<void, PipelineError> => {
+): Effect.Effect<Positions | undefined, PipelineError> => {
   if (logged === undefined) {
-    return commit === undefined ? Effect.void : broken(
+    return commit === undefined ? Effect.succeed(undefined) : broken(
       where,
       "it holds no positions, but its group has committed some: the log was deleted, or the store is new",
       false,
     )
   }
+  const behind = new Map<string, number>()
   for (const [topic, position] of positions) {
     const at = logged[topic]
-    const agrees = at !== undefined && (state === "same" ? at === position : at >= position)
-    if (!agrees) {
-      return broken(where, `it stands at offset ${at} of topic ${topic}, but its group stands at ${position}`, false)
-    }
+    if (at === undefined || state === "same" && at !== position) return disagree(where, topic, at, position)
+    if (at < position) behind.set(topic, at)
   }
-  return Effect.void
+  return Effect.succeed(behind.size === 0 ? undefined : behind)
 }
+
+/** Where a log is behind, the input is processed again from there on, as long as it is kept. */
+const replayable = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  where: TopicPartition,
+  partition: number,
+  { positions }: Claim,
+  behind: Positions,
+): Effect.fn.Return<Positions, KafkaError | PipelineError> {
+  const inputs = Array.from(behind.keys(), (topic) => ({ topic, partition }))
+  const starts = yield* patiently(
+    Effect.flatMap(cluster.listOffsets(inputs, "earliest", "read_committed"), (listed) => {
+      const failed = listed.find(({ error }) => error !== null)
+      return failed === undefined ? Effect.succeed(listed) : Effect.fail(unlisted(failed, failed.error!))
+    }),
+    Duration.toMillis(listedWithin),
+  )
+  for (const { topic, offset } of starts) {
+    const at = behind.get(topic)!
+    if (offset > at) return yield* disagree(where, topic, at, positions.get(topic)!)
+  }
+  return behind
+})
+
+const disagree = (where: TopicPartition, topic: string, at: number | undefined, position: number) =>
+  broken(where, `it stands at offset ${at} of topic ${topic}, but its group stands at ${position}`, false)
 
 const unlisted = ({ topic, partition }: TopicPartition, code: ErrorCode | undefined): KafkaError =>
   new KafkaError({
     code: code ?? "UNKNOWN_SERVER_ERROR",
     operation: "ListOffsets",
-    message: `changelog ${topic} partition ${partition}: its offsets cannot be listed (${code})`,
+    message: `topic ${topic} partition ${partition}: its offsets cannot be listed (${code})`,
   })
 
 const broken = (

@@ -44,6 +44,7 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     let commits = 0
     /** Who we were in the group when we last took tasks over: by this name successors know us. */
     let known: GroupIdentity | undefined
+    let epoch = 0
 
     /**
      * Nobody begins a transaction under our id, which is drawn anew by every process. Who takes our work over ends what we
@@ -96,7 +97,7 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     ): Effect.fn.Return<Committed, KafkaError | PipelineError> {
       const commitId = `${transactionalId}:${++commits}`
       if (prepared.length === 0) return { commit: commitId, refused }
-      const owner = { txn: transactionalId, member: member.memberId, commit: commitId }
+      const owner = { txn: transactionalId, member: member.memberId, commit: commitId, epoch }
       const outcome = yield* Transaction.run(cluster, transactionalId, writer, {
         records: prepared.flatMap(({ outputs, changes }) => [...outputs, ...changes]),
         member: identity(member),
@@ -122,9 +123,10 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
         // What we left open ourselves would be waited for.
         yield* writer.ready
         const takeover = { plan, transactionalId, ...settings, patience: settings.deliveryTimeout }
-        const claims = yield* claim(cluster, takeover, tasks, identity(member))
+        const claimed = yield* claim(cluster, takeover, tasks, identity(member))
         known = identity(member)
-        return claims
+        epoch = claimed.epoch
+        return claimed.claims
       }, Effect.mapError(ofCommit(plan))),
       commit: (work, member) => {
         const { prepared, refused } = prepare(plan, work)

@@ -27,6 +27,8 @@ export const Owner = Schema.Struct({
   commit: Schema.optionalKey(Schema.String),
   /** The topic's clock at the position. */
   clock: Schema.optionalKey(Schema.String),
+  /** Higher with every taking over, and never used twice. */
+  epoch: Schema.optionalKey(Schema.Int),
 })
 export type Owner = typeof Owner.Type
 
@@ -60,21 +62,24 @@ export const partitionsOf = (plan: Plan, task: TaskId): ReadonlyArray<TopicParti
 
 /**
  * Takes tasks over: waits until nothing of a previous owner is undecided, settles where positions start that were never
- * committed, and commits them unchanged under our name, fenced by the group's generation.
+ * committed, and commits them unchanged under our name, fenced by the group's generation. Answers the epoch as well.
  */
 export const claim = Effect.fnUntraced(function* (
   cluster: Cluster["Service"],
   { plan, transactionalId, transactionTimeout, patience }: Takeover,
   tasks: ReadonlyArray<TaskId>,
   member: GroupIdentity,
-): Effect.fn.Return<ReadonlyArray<Claim>, KafkaError | PipelineError> {
+): Effect.fn.Return<{ readonly epoch: number; readonly claims: ReadonlyArray<Claim> }, KafkaError | PipelineError> {
+  const now = yield* Clock.currentTimeMillis
   const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
-  if (partitions.length === 0) return []
+  if (partitions.length === 0) return { epoch: now, claims: [] }
   const committed = yield* committedOrStart(cluster, plan, partitions, {
     transactionalId,
     transactionTimeout,
     patience,
   })
+  // The time keeps epochs rising where a tool has reset the positions and with them the last one.
+  const epoch = committed.reduce((epoch, one) => Math.max(epoch, 1 + (ownerOf(one)?.epoch ?? 0)), now)
   const at = new Map(committed.map((one) => [`${one.topic}/${one.partition}`, one]))
   const position = ({ topic, partition }: TopicPartition) => at.get(`${topic}/${partition}`)!
   yield* patiently(
@@ -82,13 +87,13 @@ export const claim = Effect.fnUntraced(function* (
       member,
       partitions.map((where): OffsetToCommit => {
         const { topic, partition, offset, owner } = withOwner(position(where))
-        const metadata = encodeOwner({ ...owner, txn: transactionalId, member: member.memberId })
+        const metadata = encodeOwner({ ...owner, txn: transactionalId, member: member.memberId, epoch })
         return { topic, partition, offset, metadata }
       }),
     ),
     patience,
   )
-  return tasks.map((task): Claim => {
+  const claims = tasks.map((task): Claim => {
     const owned = partitionsOf(plan, task).map((where) => withOwner(position(where)))
     return {
       positions: new Map(owned.map(({ topic, offset }) => [topic, offset])),
@@ -100,6 +105,7 @@ export const claim = Effect.fnUntraced(function* (
       previous: owned.find(({ owner }) => owner !== undefined && owner.txn !== transactionalId)?.owner,
     }
   })
+  return { epoch, claims }
 })
 
 const withoutTransactions = { transactionalId: null, transactionTimeout: 60_000, patience: 30_000 }

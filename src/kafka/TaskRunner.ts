@@ -127,14 +127,23 @@ export const make = Effect.fnUntraced(function* (
     const known = stores.get(spec.name)
     if (known !== undefined) return known as JournaledStore<unknown> as JournaledStore<V>
     const store = new JournaledStore(spec)
-    const entries = yield* Changelog.restore(cluster, fetcher, store, {
+    const { read, replay } = yield* Changelog.restore(cluster, fetcher, store, {
       plan,
       partition: id.partition,
       claim: { ...claim, positions },
       state: options.guarantee.state,
       endPrevious: options.endPrevious,
     }).pipe(Effect.mapError(asPipelineError))
-    if (entries > 0) yield* Effect.logDebug(`${name}: store ${spec.name} restored from ${entries} records`)
+    if (replay !== undefined) {
+      positions = new Map([...positions, ...replay])
+      return yield* new PipelineError({
+        reason: "State",
+        retriable: true,
+        message:
+          `store ${spec.name} is behind the positions of group ${plan.group}: what came since is processed again`,
+      })
+    }
+    if (read > 0) yield* Effect.logDebug(`${name}: store ${spec.name} restored from ${read} records`)
     streamTimes.set(spec.name, store.streamTime)
     stores.set(spec.name, store as JournaledStore<unknown>)
     return store

@@ -93,6 +93,11 @@ export class JournaledStore<V> implements LoggedStore<V> {
     else this.#entries.set(key, this.#decode(JSON.parse(text(bytes))))
   }
 
+  /** Logs an entry again with the next batch, although nothing changes. */
+  relog(key: string): void {
+    if (!this.#changed.has(key)) this.#changed.set(key, this.#entries.get(key))
+  }
+
   restoreStreamTime(at: number): void {
     this.streamTime = at
     this.#streamTimeBefore = at
