@@ -1,7 +1,8 @@
 /** Rows and positions in one Postgres transaction. */
-import { Config, Context, Duration, Effect, Layer, type Scope } from "effect"
+import { Clock, Config, Context, Duration, Effect, Layer, type Scope } from "effect"
 import type { Outgoing } from "../Batch.ts"
 import { Cluster, type GroupIdentity } from "../kafka/Cluster.ts"
+import type { ProducerRecord } from "../kafka/Delivery.ts"
 import { asPipelineError, moved } from "../kafka/Errors.ts"
 import * as Leaders from "../kafka/Leaders.ts"
 import { committedOrStart, partitionsOf } from "../kafka/Positions.ts"
@@ -44,7 +45,8 @@ export interface Sink<in A> {
  *
  * Keeps no changelog: a flow with logged state does not compile with it. Records that routes produce (dead letters) go
  * through the table `millrace_outbox` in the same transaction and are published at least once, in order, with the
- * header `millrace-outbox-id` set to topic-partition-offset of the record that caused them.
+ * header `millrace-outbox-id` set to topic-partition-offset of the record that caused them. What the brokers refuse for
+ * good stays in the table with the reason in `refused`; set it to null to have it tried again.
  */
 export const exactlyOnce = <A>(sink: Sink<A>): Guarantee<A, Postgres | Cluster> & { readonly logs: false } => ({
   name: "Postgres.exactlyOnce",
@@ -125,7 +127,7 @@ const open = Effect.fnUntraced(function* <A>(
           Effect.flatMap(positionsAre(query, plan, topicIds, moves), (done) => done ? Effect.void : Effect.fail(error)),
       ),
     )
-    yield* Effect.ignore(outbox.publish)
+    yield* outbox.publish
     yield* show(member, moves)
   })
 
@@ -269,6 +271,52 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
     readonly value: Uint8Array | null
     readonly headers: ReadonlyArray<readonly [string, string]>
   }
+  const recordOf = (one: Stored): ProducerRecord => ({
+    topic: one.topic,
+    ...(one.partition === null ? {} : { partition: one.partition }),
+    key: one.key,
+    value: one.value,
+    headers: [
+      ...one.headers.map(([name, value]) => [name, Buffer.from(value, "base64")] as const),
+      ["millrace-outbox-id", Buffer.from(one.id)],
+    ],
+  })
+  /** The first error, if any. */
+  const write = (stored: ReadonlyArray<Stored>) =>
+    Effect.map(
+      Effect.mapError(writer.write(stored.map(recordOf), () => Effect.void), asPipelineError),
+      ([failed]) => failed === undefined ? undefined : asPipelineError(failed.error),
+    )
+  let waitUntil = -Infinity
+
+  const publishAll = Effect.fnUntraced(function* (query: Query): Effect.fn.Return<void, PipelineError> {
+    for (;;) {
+      const stored = yield* query((sql) =>
+        sql<
+          Array<Stored>
+        >`select seq, id, topic, partition, key, value, headers::jsonb as headers from millrace_outbox
+          where "group" = ${plan.group} and refused is null order by seq limit 500 for update`
+      )
+      if (stored.length === 0) return
+      const refused = new Map<Stored, PipelineError>()
+      if ((yield* write(stored)) !== undefined) {
+        for (const one of stored) {
+          const error = yield* write([one])
+          if (error?.retriable) return yield* error
+          if (error !== undefined) refused.set(one, error)
+        }
+      }
+      for (const [{ seq, id, topic }, { message }] of refused) {
+        yield* query((sql) => sql`update millrace_outbox set refused = ${message} where seq = ${seq}::bigint`)
+        yield* Effect.logError(
+          `group ${plan.group}: ${id} in the outbox cannot be written to topic ${topic}: ${message}`,
+        )
+      }
+      const published = stored.filter((one) => !refused.has(one)).map(({ seq }) => seq)
+      yield* query((sql) => sql`delete from millrace_outbox where seq = any(${published}::bigint[])`)
+    }
+  })
+
   return {
     add: (parcels: ReadonlyArray<Parcel>, query: Query): Effect.Effect<void, PipelineError> =>
       Effect.forEach(
@@ -281,37 +329,14 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
           ),
         { discard: true },
       ),
-    publish: transaction(Effect.fnUntraced(function* (query) {
-      for (;;) {
-        const stored = yield* query((sql) =>
-          sql<
-            Array<Stored>
-          >`select seq, id, topic, partition, key, value, headers::jsonb as headers from millrace_outbox
-            where "group" = ${plan.group} order by seq limit 500 for update`
-        )
-        if (stored.length === 0) return
-        const failed = yield* Effect.mapError(
-          writer.write(
-            stored.map((one) => ({
-              topic: one.topic,
-              ...(one.partition === null ? {} : { partition: one.partition }),
-              key: one.key,
-              value: one.value,
-              headers: [
-                ...one.headers.map(([name, value]) => [name, Buffer.from(value, "base64")] as const),
-                ["millrace-outbox-id", Buffer.from(one.id)],
-              ],
-            })),
-            () => Effect.void,
-          ),
-          asPipelineError,
-        )
-        if (failed.length > 0) return yield* asPipelineError(failed[0]!.error)
-        yield* query((sql) =>
-          sql`delete from millrace_outbox where seq = any(${stored.map(({ seq }) => seq)}::bigint[])`
-        )
-      }
-    })),
+    publish: Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (now < waitUntil) return
+      yield* Effect.catch(transaction(publishAll), (error) => {
+        if (error.reason === "Kafka") waitUntil = now + outboxPause
+        return Effect.logWarning(`group ${plan.group}: the outbox is not empty and will be published later`, error)
+      })
+    }),
   }
 })
 
@@ -337,5 +362,11 @@ create table if not exists millrace_outbox (
   partition int,
   key bytea,
   value bytea,
-  headers text not null
-);`
+  headers text not null,
+  -- why the brokers will never take it: it stays here, and others pass it
+  refused text
+);
+alter table millrace_outbox add column if not exists refused text;`
+
+/** How long nothing is published after brokers did not answer, in milliseconds: commits do not wait for it each time. */
+const outboxPause = 30_000

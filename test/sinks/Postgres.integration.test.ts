@@ -181,6 +181,29 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
       })
     ))
 
+  it.live("keeps what the brokers never take, and neither stops nor holds up the others for it", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        const cluster = yield* Cluster
+        yield* cluster.deleteTopics(["dlt"])
+        yield* Admin.createTopics([{ ...Dlt, maxMessageBytes: 2_000 }])
+        const large = { topic: "readings", partition: 0, key: null, value: Buffer.alloc(5_000, "x") }
+        yield* Effect.provide(Producer.Producer.use(({ send }) => send([large])), Producer.layer())
+        yield* send(0, 60)
+        const first = yield* start(setting.url, setting.connections)
+        yield* check(setting, 60)
+        const kept = () => setting.sql`select topic, refused from millrace_outbox`
+        yield* until("a refusal", Effect.map(Effect.promise(kept), ({ length }) => length === 1))
+        const [row] = yield* Effect.promise(kept)
+        assert.match(row!["refused"] as string, /topic dlt partition 0.*MESSAGE_TOO_LARGE/)
+        yield* first.kill
+        yield* start(setting.url, setting.connections)
+        yield* send(60, 100)
+        yield* check(setting, 100)
+        assert.strictEqual((yield* Effect.promise(kept)).length, 1)
+      })
+    ))
+
   it.live("has the same rows when a program dies at any step of its work", () =>
     Effect.gen(function* () {
       const steps = yield* Effect.gen(function* () {
