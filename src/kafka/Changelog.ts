@@ -5,6 +5,7 @@
 import { Buffer } from "node:buffer"
 import { Clock, Duration, Effect, Option, Result, Schema } from "effect"
 import type { Headers } from "../Batch.ts"
+import { taskKey } from "./Assignment.ts"
 import type { ProducerRecord } from "./Delivery.ts"
 import { type Cluster, type ErrorCode, KafkaError, type TopicPartition } from "./Cluster.ts"
 import type { Fetcher } from "./Fetcher.ts"
@@ -37,9 +38,10 @@ export const loggedStreamTime = (key: Uint8Array | null, value: Uint8Array | nul
  */
 export const records = (
   plan: Plan,
-  { task: { flow, partition }, changes, positions }: Work,
+  { task, changes, positions }: Work,
   headers: Headers = [],
 ): Result.Result<ReadonlyArray<ProducerRecord>, PipelineError> => {
+  const { partition } = task
   const records: Array<ProducerRecord> = []
   for (const { store, entries, streamTime, encode } of changes) {
     const topic = changelogTopic(plan.name, store)
@@ -54,7 +56,7 @@ export const records = (
         new PipelineError({
           reason: "State",
           retriable: false,
-          message: `store ${store} of task ${flow}/${partition} holds a value that its schema refuses: ${problem}`,
+          message: `store ${store} of task ${taskKey(task)} holds a value that its schema refuses: ${problem}`,
         }),
       )
     }
