@@ -1,5 +1,5 @@
 /** Outputs, dead letters, state changes and positions in one Kafka transaction. */
-import { Effect, Schedule } from "effect"
+import { Clock, Effect, Schedule } from "effect"
 import * as Identifier from "../Identifier.ts"
 import type { Committed, Committer, Guarantee, Membership, Plan, Refused, TaskId } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
@@ -46,19 +46,23 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     let known: GroupIdentity | undefined
     let epoch = 0
 
+    let taken = -Infinity
+
     /**
-     * Nobody begins a transaction under our id, which is drawn anew by every process. Who takes our work over ends what we
-     * left open, once we have left the group: then the id is free, and the group refuses what we still would commit. While
-     * we are in the group, somebody uses our id, and this process ends.
+     * Nobody else begins a transaction under our id, which is drawn anew by every process. Who takes our work over ends
+     * what we left open, once we have left the group: then the id is free, and the group refuses what we still would commit.
+     * While we are in the group, a request of theirs or ours that came late may have taken the id. Who takes it again soon
+     * after uses it, and this process ends.
      */
-    const mayTakeBack = Effect.suspend(() =>
-      known === undefined ? Effect.succeed(true) : Effect.map(
-        Effect.result(cluster.describeGroups([plan.group])),
-        (described) =>
-          described._tag === "Failure" || described.success[0]?.error !== null ||
-          !described.success[0].members.some(({ memberId }) => memberId === known!.memberId),
-      )
-    )
+    const mayTakeBack = Effect.gen(function* () {
+      const described = yield* Effect.result(cluster.describeGroups([plan.group]))
+      const group = described._tag === "Success" ? described.success[0] : undefined
+      if (!group?.members.some(({ memberId }) => memberId === known?.memberId)) return true
+      const now = yield* Clock.currentTimeMillis
+      const again = now - taken < settings.transactionTimeout
+      taken = now
+      return !again
+    })
     const writer = yield* Writer.make(cluster, leaders, {
       ...settings,
       transactionalId,

@@ -5,7 +5,7 @@
  *
  * Plans are deterministic: scripted ones count calls, random ones draw from a seed of their own.
  */
-import { Context, Duration, Effect, Fiber, Layer } from "effect"
+import { Clock, Context, Duration, Effect, Fiber, Layer } from "effect"
 import {
   Cluster,
   type ErrorCode,
@@ -45,6 +45,8 @@ export interface Call {
   readonly count: number
   /** Which call of all it is, from 1. */
   readonly step: number
+  /** When it is made, in milliseconds. */
+  readonly at: number
   readonly topics: ReadonlyArray<string>
   readonly group: string | undefined
   readonly transactionalId: string | undefined
@@ -55,6 +57,7 @@ export type Fault =
   | { readonly _tag: "Refuse"; readonly code: ErrorCode }
   | { readonly _tag: "LoseAnswer"; readonly code: ErrorCode }
   | { readonly _tag: "Delay"; readonly duration: Duration.Input }
+  | { readonly _tag: "Late"; readonly heard: Duration.Input; readonly arrives: Duration.Input }
   | { readonly _tag: "Hang"; readonly carriedOut: boolean }
   | { readonly _tag: "Silence"; readonly carriedOut: boolean; readonly duration: Duration.Input }
   | { readonly _tag: "Crash"; readonly carriedOut: boolean; readonly signal: Effect.Effect<unknown> }
@@ -79,6 +82,9 @@ export const loseAnswer: Fault = loseAnswerAs("NETWORK")
 
 /** Carried out after this time, also where the caller has given up by then. */
 export const delay = (duration: Duration.Input): Fault => ({ _tag: "Delay", duration })
+
+/** The caller waits for `heard` and gives up, with TIMEOUT; `arrives` after that the request is carried out all the same. */
+export const late = (heard: Duration.Input, arrives: Duration.Input): Fault => ({ _tag: "Late", heard, arrives })
 
 /** Not carried out, and never answered: the caller waits until it is interrupted. */
 export const hang: Fault = { _tag: "Hang", carriedOut: false }
@@ -139,6 +145,25 @@ export const every = (matches: (call: Call) => boolean, fault: Fault): Plan => (
   start: () => (call) => matches(call) ? fault : undefined,
 })
 
+/** From the n-th call of an operation on, and for this long, every call that matches. */
+export const outage = (
+  operation: Operation,
+  n: number,
+  lasts: Duration.Input,
+  fault: Fault,
+  matches: (call: Call) => boolean = () => true,
+): Plan => ({
+  start: () => {
+    let until: number | undefined
+    return (call) => {
+      if (until === undefined && call.operation === operation && call.count === n) {
+        until = call.at + Duration.toMillis(lasts)
+      }
+      return until !== undefined && call.at < until && matches(call) ? fault : undefined
+    }
+  },
+})
+
 /** Several plans: the first one that has a fault for a call decides; all of them count it. */
 export const all = (...plans: ReadonlyArray<Plan>): Plan => ({
   start: () => {
@@ -157,6 +182,8 @@ export interface Rates {
   readonly delay?: number
   /** The longest delay; 100 ms unless given. */
   readonly maxDelay?: Duration.Input
+  /** Given up by the caller, and carried out up to 3 seconds later. */
+  readonly late?: number
   /** Which calls; all unless given. */
   readonly matches?: (call: Call) => boolean
 }
@@ -176,6 +203,7 @@ export const random = (seed: number, rates: Rates): Plan => ({
       }
       if ((share -= rates.loseAnswer ?? 0) < 0) return loseAnswerAs(pick(["NETWORK", "TIMEOUT"]))
       if ((share -= rates.delay ?? 0) < 0) return delay(Math.ceil(draw() * maxDelay))
+      if ((share -= rates.late ?? 0) < 0) return late(Math.ceil(draw() * 300), Math.ceil(draw() * 3_000))
     }
   },
 })
@@ -228,6 +256,7 @@ interface About {
 /** Without faults until a plan is used. */
 export const layer: Layer.Layer<Cluster | Faults, never, Cluster> = Layer.effectContext(Effect.gen(function* () {
   const cluster = yield* Cluster
+  const clock = yield* Clock.clockWith(Effect.succeed)
   let decide = none.start()
   let calls: Array<Call> = []
   let counts = new Map<Operation, number>()
@@ -248,6 +277,7 @@ export const layer: Layer.Layer<Cluster | Faults, never, Cluster> = Layer.effect
         operation,
         count,
         step: calls.length + 1,
+        at: clock.currentTimeMillisUnsafe(),
         topics: [...new Set(about.topics)],
         group: about.group,
         transactionalId: about.transactionalId ?? undefined,
@@ -263,6 +293,11 @@ export const layer: Layer.Layer<Cluster | Faults, never, Cluster> = Layer.effect
           return Effect.andThen(Effect.exit(carryOut), failed(operation, fault.code))
         case "Delay":
           return Effect.flatMap(Effect.forkDetach(Effect.delay(carryOut, fault.duration)), Fiber.join)
+        case "Late":
+          return Effect.sleep(fault.heard).pipe(
+            Effect.andThen(Effect.forkDetach(Effect.delay(carryOut, fault.arrives))),
+            Effect.andThen(failed(operation, "TIMEOUT")),
+          )
         case "Hang":
           return Effect.andThen(fault.carriedOut ? Effect.exit(carryOut) : Effect.void, Effect.never)
         case "Silence":

@@ -5,7 +5,7 @@
  * transaction at a time, and every one is short: it begins when everything that it will hold is at hand.
  */
 import { Effect } from "effect"
-import { type Cluster, type GroupIdentity, KafkaError, type OffsetToCommit } from "./Cluster.ts"
+import { type Cluster, type GroupIdentity, KafkaError, type OffsetToCommit, unknownOutcome } from "./Cluster.ts"
 import type { ProducerRecord, Undelivered } from "./Delivery.ts"
 import { fenced, stale } from "./Errors.ts"
 import { patiently } from "./Retry.ts"
@@ -47,22 +47,32 @@ export const run = Effect.fnUntraced(
     if (member.generation < 0 || member.memberId === "") return yield* anonymous(member.group)
     yield* writer.ready
     const txn = () => ({ transactionalId, ...writer.identity() })
-    const end = (commit: boolean) => patiently(Effect.suspend(() => cluster.endTxn(txn(), commit)), patience)
+    /** A request that was given up may still arrive, and would count for the next transaction under this epoch. */
+    let astray = false
+    const ask = (request: Effect.Effect<void, KafkaError>) =>
+      patiently(
+        Effect.tapError(request, ({ code }) =>
+          Effect.sync(() => {
+            astray ||= unknownOutcome.has(code)
+          })),
+        patience,
+      )
+    const end = (commit: boolean) => ask(Effect.suspend(() => cluster.endTxn(txn(), commit)))
     const fill = Effect.gen(function* () {
       const undelivered = yield* writer.write(
         records,
-        (partitions) => patiently(cluster.addPartitionsToTxn(txn(), partitions), patience),
+        (partitions) => ask(cluster.addPartitionsToTxn(txn(), partitions)),
       )
       if (undelivered.length > 0) return undelivered
-      yield* patiently(cluster.addOffsetsToTxn(txn(), member.group), patience)
-      yield* patiently(cluster.txnOffsetCommit(txn(), member, offsets), patience)
+      yield* ask(cluster.addOffsetsToTxn(txn(), member.group))
+      yield* ask(cluster.txnOffsetCommit(txn(), member, offsets))
       return []
     })
     const filled = yield* Effect.result(fill)
     if (filled._tag === "Success" && filled.success.length === 0) {
       const ended = yield* Effect.result(end(true))
+      if (ended._tag === "Failure" || astray) writer.abandon()
       if (ended._tag === "Success") return { _tag: "committed" }
-      writer.abandon()
       return { _tag: "unknown", error: givenUp(transactionalId, ended.failure) }
     }
     writer.abandon()

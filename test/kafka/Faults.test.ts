@@ -181,6 +181,7 @@ describe("Faults", () => {
         operation: "TxnOffsetCommit",
         count: 1,
         step: 3,
+        at: 0,
         topics: ["t"],
         group: "g",
         transactionalId: "id",

@@ -89,7 +89,7 @@ describe("exactly once", () => {
       unharmed(program)
     }).pipe(Effect.scoped, Effect.provide(kafka)))
 
-  it.effect("another process that takes the transactional id ends the program", () =>
+  it.effect("another process that uses the transactional id ends the program, a request that came late does not", () =>
     Effect.gen(function* () {
       const { network, program } = yield* copying()
       const cluster = yield* Cluster
@@ -102,9 +102,13 @@ describe("exactly once", () => {
       yield* until("a transaction", has(1))
       yield* cluster.initProducerId(id!, 60_000)
       yield* Copying.append([2])
+      yield* until("the next", has(2))
+      unharmed(program)
+      yield* cluster.initProducerId(id!, 60_000)
+      yield* Copying.append([3])
       yield* until("the end", Effect.sync(() => ended(program) !== undefined))
       assert.match(ended(program)!, /was taken over by another process/)
-      assert.deepStrictEqual(yield* Copying.copied, [0, 1])
+      assert.deepStrictEqual(yield* Copying.copied, [0, 1, 2])
     }).pipe(Effect.scoped, Effect.provide(kafka)))
 
   it.effect("a program whose session ends while it commits neither fences itself nor ends", () =>

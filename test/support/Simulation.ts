@@ -126,6 +126,8 @@ export interface Crashed {
   readonly results: Counting.Results
   readonly calls: ReadonlyArray<Faults.Call>
   readonly crashed: boolean
+  /** Why the program ended, where it was neither killed nor stopped. */
+  readonly ended: string | undefined
   /** Milliseconds that the successor of a program that died took for what was left. */
   readonly recovery: number
 }
@@ -154,6 +156,7 @@ export const throughFault = (
     yield* until("the first half", over)
     yield* feed(records.slice(half))
     yield* until("the second half", over)
+    const died = (yield* isKilled) ? undefined : ended(first)
     if (yield* isOver) yield* start(pipeline, Faults.none)
     else {
       // A stop like any other: it too has steps at which the program can die.
@@ -166,6 +169,7 @@ export const throughFault = (
       results: Counting.results(yield* logs(Counting.topics)),
       calls: yield* first.calls,
       crashed: yield* isOver,
+      ended: died,
       recovery,
     } satisfies Crashed
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay })))
@@ -202,6 +206,12 @@ export const throughSteps = (
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: "20 millis" })))
 
 /**
+ * A plain commit of positions that arrives after the same was committed again takes the group back to where it was: nothing
+ * but the generation keeps it out.
+ */
+const mayComeLate = ({ operation }: Faults.Call) => operation !== "OffsetCommit"
+
+/**
  * Runs up to three programs at a time that are started, stopped, killed and cut off for longer than their session at
  * random moments, each over a network of its own that refuses, delays and loses; in the end one program finishes without
  * faults.
@@ -213,7 +223,11 @@ export const throughChaos = (
 ) =>
   Effect.scoped(Effect.gen(function* () {
     yield* Admin.createTopics(Counting.topics)
-    const faulty = () => Faults.random(dice.int(1, 1e9), { refuse: 0.03, loseAnswer: 0.03, delay: 0.1 })
+    const faulty = () =>
+      Faults.all(
+        Faults.random(dice.int(1, 1e9), { refuse: 0.03, loseAnswer: 0.03, delay: 0.1 }),
+        Faults.random(dice.int(1, 1e9), { late: 0.02, matches: mayComeLate }),
+      )
     let running: Array<Process> = []
     let fed = 0
     while (fed < records.length) {
@@ -238,5 +252,8 @@ export const throughChaos = (
     for (const one of running) yield* one.use(Faults.none)
     yield* start(pipeline, Faults.none)
     yield* until("the end", caughtUp, 300_000)
-    return Counting.results(yield* logs(Counting.topics))
+    return {
+      results: Counting.results(yield* logs(Counting.topics)),
+      ended: running.flatMap((one) => ended(one) ?? []),
+    }
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: dice.pick([0, 20, 150, 800]) })))
