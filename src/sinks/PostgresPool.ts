@@ -27,8 +27,8 @@ export interface Pool {
 
 /** One connection, which comes back by itself after it broke. */
 interface Connection {
-  readonly sql: postgres.Sql
-  /** How often it broke. */
+  sql: postgres.Sql
+  /** How often it broke, or was replaced. */
   breaks: number
 }
 
@@ -67,51 +67,95 @@ export const make = Effect.fnUntraced(function* (
         Effect.retry(ask, { schedule: patience, while: (error) => error.retriable }),
       ),
   )
-  return { query, transaction: (run) => use((connection) => transactionOn(connection, run)) }
+  return { query, transaction: (run) => use((connection) => transactionOn(options, connection, run)) }
 })
 
 const connect = (options: Options): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const timeout = Duration.toMillis(options.lockTimeout)
-      const connection = { breaks: 0 }
-      const sql = postgres(Redacted.value(options.url), {
-        max: 1,
-        backoff: (attempt) => Math.min(1, 3 ** attempt / 100),
-        onnotice: () => {},
-        onclose: () => connection.breaks++,
-        connection: {
-          application_name: "millrace",
-          idle_in_transaction_session_timeout: timeout,
-          lock_timeout: timeout,
-        },
-      })
-      return Object.assign(connection, { sql })
+      const connection: Connection = { sql: driverOf(options, (sql) => broken(connection, sql)), breaks: 0 }
+      return connection
     }),
-    ({ sql }) => Effect.promise(() => sql.end({ timeout: 2 })),
+    (connection) => Effect.promise(() => connection.sql.end({ timeout: 2 })),
   )
+
+const broken = (connection: Connection, sql: postgres.Sql): void => {
+  if (connection.sql === sql) connection.breaks++
+}
+
+const driverOf = (options: Options, broken: (sql: postgres.Sql) => void): postgres.Sql => {
+  const timeout = Duration.toMillis(options.lockTimeout)
+  const sql = postgres(Redacted.value(options.url), {
+    max: 1,
+    // A connection that the driver renews between two statements of a transaction would go on outside of it, unnoticed.
+    max_lifetime: null,
+    backoff: (attempt) => Math.min(1, 3 ** attempt / 100),
+    onnotice: () => {},
+    onclose: () => broken(sql),
+    connection: {
+      application_name: "millrace",
+      idle_in_transaction_session_timeout: timeout,
+      lock_timeout: timeout,
+    },
+  })
+  return sql
+}
 
 const queryOn = (sql: Sql): Query => (run) => Effect.tryPromise({ try: async () => await run(sql), catch: failure })
 
-/** An interrupted or failed transaction is rolled back; one whose connection broke has been, by the server. */
+/**
+ * A transaction that is interrupted, from the moment its begin is sent, or fails is rolled back before the connection is
+ * used again, or the connection is replaced; one whose connection broke has been rolled back by the server.
+ */
 const transactionOn = <A, E>(
+  options: Options,
   connection: Connection,
   run: (query: Query) => Effect.Effect<A, E>,
 ): Effect.Effect<A, E | PipelineError> => {
-  const onConnection = queryOn(connection.sql)
-  return Effect.flatMap(onConnection((sql) => sql`begin`), () => {
-    const { breaks } = connection
-    const query: Query = (run) =>
-      Effect.suspend(() => connection.breaks === breaks ? onConnection(run) : Effect.fail(brokenWithin))
-    const rollback = Effect.ignore(query((sql) => sql`rollback`))
-    return Effect.onError(Effect.tap(run(query), query((sql) => sql`commit`)), () => rollback)
-  })
+  const { sql } = connection
+  const onConnection = queryOn(sql)
+  const rollback = Effect.timeoutOption(Effect.exit(onConnection((sql) => sql`rollback`)), options.lockTimeout).pipe(
+    Effect.flatMap((answer) => answer._tag === "Some" ? Effect.void : replace(options, connection)),
+  )
+  // Read at once: a break that follows the answer must not be taken for one before it.
+  const begin = onConnection((sql) => sql`begin`.then(() => connection.breaks))
+  const within = (breaks: number, restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>) => {
+    const intact = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | PipelineError> =>
+      Effect.suspend((): Effect.Effect<A, E | PipelineError> =>
+        connection.breaks === breaks ? effect : Effect.fail(brokenWithin)
+      )
+    const query: Query = (run) => intact(onConnection(run))
+    const commit = Effect.flatMap(
+      query((sql) => sql`commit`),
+      // The answer in a transaction with a refused statement, whoever has ignored the refusal.
+      ({ command }) => command === "ROLLBACK" ? Effect.fail(refusedWithin) : Effect.void,
+    )
+    return Effect.onError(restore(Effect.tap(run(query), commit)), () => Effect.ignore(intact(rollback)))
+  }
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.onInterrupt(restore(begin), () => rollback), (breaks) => within(breaks, restore))
+  )
 }
+
+/** The old connection is closed by and by: its server ends whatever it is about, and rolls it back. */
+const replace = (options: Options, connection: Connection): Effect.Effect<void> =>
+  Effect.sync(() => {
+    const { sql } = connection
+    connection.breaks++
+    connection.sql = driverOf(options, (sql) => broken(connection, sql))
+    sql.end({ timeout: 0 }).catch(() => {})
+  })
 
 const brokenWithin = new PipelineError({
   reason: "Sink",
   retriable: true,
   message: "the connection to Postgres broke within a transaction, which is undone",
+})
+
+const refusedWithin = new PipelineError({
+  reason: "Sink",
+  retriable: false,
+  message: "a statement was refused within a transaction and its failure was ignored: the transaction is undone",
 })
 
 /** SQLSTATE classes and codes that pass by themselves: connection, resources, shutdown, serialisation and lock trouble. */
