@@ -56,7 +56,7 @@ export interface Membership {
   readonly memberId: string
 }
 
-/** A task whose work cannot be committed although the others' can, and why. */
+/** A task whose work is not committed although the others' is, and why. */
 export interface Refused {
   readonly task: TaskId
   readonly error: PipelineError
@@ -65,7 +65,13 @@ export interface Refused {
 export interface Committed {
   /** Names this commit in the positions' metadata. */
   readonly commit: string
+  /** Not committed, and never to be: these tasks stop. */
   readonly refused: ReadonlyArray<Refused>
+  /**
+   * Not committed although others' work is, and to be tried again like the work of a call that failed: after a new claim
+   * where the reason is `Fenced`. Only from guarantees whose commits can be divided by task.
+   */
+  readonly postponed?: ReadonlyArray<Refused>
 }
 
 /** A guarantee at work in one process. Calls never overlap. */
@@ -76,8 +82,10 @@ export interface Committer<in A> {
    */
   claim(tasks: ReadonlyArray<TaskId>, member: Membership): Effect.Effect<ReadonlyArray<Claim>, PipelineError>
   /**
-   * Commits all of it or, on failure, nothing of it. `PipelineError` with reason `Fenced` where the group has moved on:
-   * the work is then not committed and must not be tried again before a new claim.
+   * Commits the work of every task that the answer does not name as refused or postponed, each task's as a whole. A call
+   * that fails is made again with the same batches, and perhaps more behind them, until it succeeds: it has committed
+   * nothing, or finds out by then what it has. `PipelineError` with reason `Fenced` where the group has moved on: the work
+   * is then not committed and must not be tried again before a new claim.
    */
   commit(work: ReadonlyArray<Work<A>>, member: Membership): Effect.Effect<Committed, PipelineError>
 }

@@ -35,6 +35,11 @@ export interface Handlers<E, R> {
   readonly revoke: Effect.Effect<void, E, R>
   /** The work was given away already: nothing can be committed any more. */
   readonly lost: Effect.Effect<void, E, R>
+  /**
+   * Ends when the work must be assigned anew. The member joins again if the group has not begun a rebalance of its own a
+   * heartbeat later.
+   */
+  readonly rejoin: Effect.Effect<void>
   /** Ends when this member is to leave. */
   readonly stop: Effect.Effect<void>
 }
@@ -156,6 +161,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
     const work = yield* Effect.forkChild(handlers.assigned(assignment, identity))
     const ending = yield* Effect.raceAllFirst([
       heartbeats(identity, true),
+      Effect.as(Effect.andThen(handlers.rejoin, Effect.sleep(options.heartbeatInterval)), "rebalance" as const),
       Effect.andThen(Fiber.join(work), Effect.never),
       Effect.as(handlers.stop, "stop" as const),
     ])

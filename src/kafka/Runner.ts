@@ -168,6 +168,8 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   let member: Generation | undefined
   const waiting = Latch.makeUnsafe()
   const full = Latch.makeUnsafe()
+  /** Open from a commit that was fenced until the next assignment, which the group may not know to be needed. */
+  const fenced = Latch.makeUnsafe()
   let bytes = 0
   let lastCommit = -Infinity
 
@@ -199,29 +201,41 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     const exit = yield* Effect.exit(committer.commit(work, current))
     if (Exit.isSuccess(exit)) {
       lastCommit = now
-      const refused = new Map(exit.value.refused.map(({ task, error }) => [task, error]))
+      const { commit, refused, postponed = [] } = exit.value
+      const errors = new Map(refused.map(({ task, error }) => [task, error]))
       for (const [one, runner] of taken) {
-        const error = refused.get(one.task)
-        if (error === undefined) runner.committed(one, exit.value.commit)
+        const error = errors.get(one.task)
+        if (postponed.some(({ task }) => task === one.task)) runner.putBack(one)
+        else if (error === undefined) runner.committed(one, commit)
         else yield* runner.fail(error)
       }
-      yield* Counters.committed(name, work.filter(({ task }) => !refused.has(task)))
-      return "done"
+      const held = [...refused, ...postponed]
+      yield* Counters.committed(name, work.filter(({ task }) => !held.some((one) => one.task === task)))
+      if (postponed.length === 0) return "done"
+      const { error } = postponed.find(({ error }) => error.reason === "Fenced") ?? postponed[0]!
+      return yield* tryAgain(error, current)
     }
     for (const [one, runner] of taken) runner.putBack(one)
-    Latch.openUnsafe(waiting)
     const error = Cause.squash(exit.cause)
     if (!(error instanceof PipelineError) || !error.retriable) {
       yield* Deferred.failCause(fatal, exit.cause)
       return "failed"
     }
-    if (error.reason === "Fenced") {
-      if (member === current) member = undefined
-      yield* Effect.logInfo(`${name}: ${error.message}; waiting for the next assignment`)
-      return "failed"
+    return yield* tryAgain(error, current)
+  })
+
+  const tryAgain = Effect.fnUntraced(function* (error: PipelineError, current: Generation) {
+    Latch.openUnsafe(waiting)
+    if (error.reason !== "Fenced") {
+      yield* Effect.logWarning(`${name}: a commit failed and is tried again`, error)
+      return "failed" as const
     }
-    yield* Effect.logWarning(`${name}: a commit failed and is tried again`, error)
-    return "failed"
+    if (member === current) {
+      member = undefined
+      Latch.openUnsafe(fenced)
+    }
+    yield* Effect.logInfo(`${name}: ${error.message}; waiting for the next assignment`)
+    return "failed" as const
   })
 
   /** Tells how many tasks have stopped; once all have, nothing more will come of this process. */
@@ -260,6 +274,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
 
   const assigned = Effect.fnUntraced(function* (owned: ReadonlyArray<TaskId>, generation: Generation) {
     assigning = true
+    Latch.closeUnsafe(fenced)
     const keys = new Set(owned.map(taskKey))
     for (const key of [...tasks.keys()]) if (!keys.has(key)) yield* close(key)
     const claims = yield* retrying(name, Semaphore.withPermits(committing, 1)(committer.claim(owned, generation))).pipe(
@@ -329,6 +344,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       member = undefined
       return pauseAll
     }),
+    rejoin: fenced.await,
     stop: Deferred.await(leaving),
   }
 

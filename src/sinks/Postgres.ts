@@ -1,14 +1,14 @@
 /** Rows and positions in one Postgres transaction. */
-import { Clock, Config, Context, Duration, Effect, Layer, type Scope } from "effect"
+import { Config, Context, Duration, Effect, Layer, type Scope } from "effect"
 import type { Outgoing } from "../Batch.ts"
+import { taskKey } from "../kafka/Assignment.ts"
 import { Cluster, type GroupIdentity } from "../kafka/Cluster.ts"
-import type { ProducerRecord } from "../kafka/Delivery.ts"
 import { asPipelineError, moved } from "../kafka/Errors.ts"
 import * as Leaders from "../kafka/Leaders.ts"
 import { committedOrStart, partitionsOf } from "../kafka/Positions.ts"
 import { patiently } from "../kafka/Retry.ts"
 import * as Writer from "../kafka/Writer.ts"
-import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
+import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Positions, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import { make, type Options, patience, type Pool, type Query, type Sql } from "./PostgresPool.ts"
 
@@ -45,8 +45,7 @@ export interface Sink<in A> {
  *
  * Keeps no changelog: a flow with logged state does not compile with it. Records that routes produce (dead letters) go
  * through the table `millrace_outbox` in the same transaction and are published at least once, in order, with the
- * header `millrace-outbox-id` set to topic-partition-offset of the record that caused them. What the brokers refuse for
- * good stays in the table with the reason in `refused`; set it to null to have it tried again.
+ * header `millrace-outbox-id` set to topic-partition-offset of the record that caused them.
  */
 export const exactlyOnce = <A>(sink: Sink<A>): Guarantee<A, Postgres | Cluster> & { readonly logs: false } => ({
   name: "Postgres.exactlyOnce",
@@ -92,17 +91,51 @@ const open = Effect.fnUntraced(function* <A>(
       work.map(({ topic, partition, next }) => ({ topic, partition, offset: next, metadata: "" })),
     ))
 
-  const commitTogether = Effect.fnUntraced(function* (work: ReadonlyArray<Work<A>>, member: Membership) {
-    const moves = work.flatMap(({ task: { partition }, from, positions }) =>
-      Array.from(positions, ([topic, next]) => ({
-        topic,
-        partition,
-        old: from.get(topic)!,
-        next,
-        epoch: epochs.get(key(topic, partition)) ?? -1,
-      }))
+  /** By task: commits that were tried since its last known one, each of which may have been carried out. */
+  const tried = new Map<string, Map<number, Positions>>()
+
+  const movesOf = ({ task: { partition }, from, positions }: Work<A>) =>
+    Array.from(positions, ([topic, next]) => ({
+      topic,
+      partition,
+      old: from.get(topic)!,
+      next,
+      epoch: epochs.get(key(topic, partition)) ?? -1,
+    }))
+
+  /**
+   * What of the work is left to do where an earlier try of it was carried out and its answer lost. The rows are locked:
+   * what is still on its way to a commit is waited for.
+   */
+  const unfinished = Effect.fnUntraced(function* (work: ReadonlyArray<Work<A>>, query: Query) {
+    const doubtful = work.filter(({ task }) => tried.has(taskKey(task)))
+    if (doubtful.length === 0) return work
+    const moves = doubtful.flatMap(movesOf)
+    const found = yield* query((sql) =>
+      sql<Array<Row>>`select topic_id, partition, next, epoch from millrace_positions
+        where "group" = ${plan.group} and (topic_id, partition) in (
+          select * from unnest(${moves.map(({ topic }) => topicIds.get(topic)!)}::text[], ${
+        moves.map(({ partition }) => partition)
+      }::int[])
+        ) order by topic_id, partition for update`
     )
+    const stands = ({ task: { partition } }: Work<A>, at: Positions) =>
+      Array.from(at).every(([topic, next]) =>
+        found.some((row) =>
+          row.topic_id === topicIds.get(topic) && row.partition === partition && Number(row.next) === next &&
+          Number(row.epoch) === epochs.get(key(topic, partition))
+        )
+      )
+    return work.map((one) => {
+      const done = Array.from(tried.get(taskKey(one.task)) ?? []).find(([, positions]) => stands(one, positions))
+      return done === undefined ? one : { ...one, from: done[1], batches: one.batches.slice(done[0]) }
+    })
+  })
+
+  const commitTogether = Effect.fnUntraced(function* (work: ReadonlyArray<Work<A>>, member: Membership) {
     yield* transaction(Effect.fnUntraced(function* (query) {
+      const left = yield* unfinished(work, query)
+      const moves = left.flatMap(movesOf)
       const moved = yield* query((sql) =>
         sql`update millrace_positions p set next = m.next, moved_at = now()
           from unnest(
@@ -116,19 +149,18 @@ const open = Effect.fnUntraced(function* <A>(
             and p.next = m.old and p.epoch = m.epoch`
       )
       if (moved.count !== moves.length) return yield* fenced(plan)
-      const rows = work.flatMap(({ batches }) => batches.flatMap((batch) => batch.values))
+      const rows = left.flatMap(({ batches }) => batches.flatMap((batch) => batch.values))
       if (rows.length > 0) yield* sink.write(rows, query)
-      yield* outbox.add(work.flatMap(outgoingOf), query)
-    })).pipe(
-      Effect.catchIf(
-        // The connection broke: whether the commit was carried out stands in the positions themselves.
-        (error) => error.reason === "Sink" && error.retriable,
-        (error) =>
-          Effect.flatMap(positionsAre(query, plan, topicIds, moves), (done) => done ? Effect.void : Effect.fail(error)),
-      ),
-    )
-    yield* outbox.publish
-    yield* show(member, moves)
+      yield* outbox.add(left.flatMap(outgoingOf), query)
+      for (const { task, batches, positions } of work) {
+        const ofTask = tried.get(taskKey(task)) ?? new Map<number, Positions>()
+        // What is tried again begins with what was tried before: its length tells which.
+        tried.set(taskKey(task), ofTask.set(batches.length, positions))
+      }
+    }))
+    for (const { task } of work) tried.delete(taskKey(task))
+    yield* Effect.ignore(outbox.publish)
+    yield* show(member, work.flatMap(movesOf))
   })
 
   return {
@@ -138,11 +170,7 @@ const open = Effect.fnUntraced(function* <A>(
       const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions), asPipelineError)
       const rows = starts.toSorted((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition)
       const claimed = yield* query((sql) =>
-        sql<
-          Array<
-            { readonly topic_id: string; readonly partition: number; readonly next: string; readonly epoch: string }
-          >
-        >`
+        sql<Array<Row>>`
           insert into millrace_positions ("group", topic_id, topic, partition, next, epoch)
           select ${plan.group}, topic_id, topic, partition, next, 1
           from unnest(
@@ -160,6 +188,7 @@ const open = Effect.fnUntraced(function* <A>(
           epochs.set(key(topic, row.partition), Number(row.epoch))
         }
       }
+      for (const task of tasks) tried.delete(taskKey(task))
       yield* outbox.publish
       yield* show(member, partitions.map((one) => ({ ...one, next: next.get(key(one.topic, one.partition))! })))
       return tasks.map((task): Claim => ({
@@ -176,24 +205,35 @@ const open = Effect.fnUntraced(function* <A>(
       const commit = `${plan.group}:${++commits}`
       const together = yield* Effect.result(commitTogether(work, member))
       if (together._tag === "Success") return { commit, refused: [] }
-      if (work.length === 1 && blamesRows(together.failure)) {
-        return { commit, refused: [{ task: work[0]!.task, error: together.failure }] }
+      const { failure } = together
+      if (!blamesRows(failure)) return yield* failure
+      if (work.length === 1) return { commit, refused: [{ task: work[0]!.task, error: failure }] }
+      const failed = yield* Effect.forEach(work, (one) =>
+        Effect.match(commitTogether([one], member), {
+          onSuccess: () => [],
+          onFailure: (error) => [{ task: one.task, error }],
+        }))
+      return {
+        commit,
+        refused: failed.flat().filter(({ error }) => blamesRows(error)),
+        postponed: failed.flat().filter(({ error }) => !blamesRows(error)),
       }
-      if (!blamesRows(together.failure)) return yield* together.failure
-      const refused = yield* Effect.forEach(
-        work,
-        (one) =>
-          Effect.map(
-            Effect.result(commitTogether([one], member)),
-            (result) => result._tag === "Success" ? [] : [{ task: one.task, error: result.failure }],
-          ),
-      )
-      return { commit, refused: refused.flat() }
     }),
   }
 })
 
-/** The database refuses what was to be written: then every task is tried alone, so that one cannot hold up the others. */
+/** A position as the database has it. */
+interface Row {
+  readonly topic_id: string
+  readonly partition: number
+  readonly next: string
+  readonly epoch: string
+}
+
+/**
+ * The database refuses what was to be written: then every task is tried alone, so that one cannot hold up the others. What
+ * passes, and what was taken over, stops nobody.
+ */
 const blamesRows = (error: PipelineError): boolean => error.reason === "Sink" && !error.retriable
 
 const fenced = (plan: Plan): PipelineError =>
@@ -204,30 +244,6 @@ const fenced = (plan: Plan): PipelineError =>
       retriable: true,
       message: "positions in the database were moved or claimed by another process",
     }),
-  )
-
-const positionsAre = (
-  query: Query,
-  plan: Plan,
-  topicIds: ReadonlyMap<string, string>,
-  moves: ReadonlyArray<
-    { readonly topic: string; readonly partition: number; readonly next: number; readonly epoch: number }
-  >,
-): Effect.Effect<boolean, PipelineError> =>
-  Effect.map(
-    query((sql) =>
-      sql<
-        Array<{ readonly topic_id: string; readonly partition: number; readonly next: string; readonly epoch: string }>
-      >`
-      select topic_id, partition, next, epoch from millrace_positions where "group" = ${plan.group}`
-    ),
-    (rows) =>
-      moves.every(({ topic, partition, next, epoch }) =>
-        rows.some((row) =>
-          row.topic_id === topicIds.get(topic) && row.partition === partition && Number(row.next) === next &&
-          Number(row.epoch) === epoch
-        )
-      ),
   )
 
 const idsOf = (cluster: Cluster["Service"], plan: Plan): Effect.Effect<ReadonlyMap<string, string>, PipelineError> =>
@@ -260,7 +276,6 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
     requestTimeout: 30_000,
     compression: "none",
     maxBatchBytes: 1_000_000,
-    limits: Writer.limitsOf(plan),
   }).pipe(Effect.mapError(asPipelineError))
   type Stored = {
     readonly seq: string
@@ -271,52 +286,6 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
     readonly value: Uint8Array | null
     readonly headers: ReadonlyArray<readonly [string, string]>
   }
-  const recordOf = (one: Stored): ProducerRecord => ({
-    topic: one.topic,
-    ...(one.partition === null ? {} : { partition: one.partition }),
-    key: one.key,
-    value: one.value,
-    headers: [
-      ...one.headers.map(([name, value]) => [name, Buffer.from(value, "base64")] as const),
-      ["millrace-outbox-id", Buffer.from(one.id)],
-    ],
-  })
-  /** The first error, if any. */
-  const write = (stored: ReadonlyArray<Stored>) =>
-    Effect.map(
-      Effect.mapError(writer.write(stored.map(recordOf), () => Effect.void), asPipelineError),
-      ([failed]) => failed === undefined ? undefined : asPipelineError(failed.error),
-    )
-  let waitUntil = -Infinity
-
-  const publishAll = Effect.fnUntraced(function* (query: Query): Effect.fn.Return<void, PipelineError> {
-    for (;;) {
-      const stored = yield* query((sql) =>
-        sql<
-          Array<Stored>
-        >`select seq, id, topic, partition, key, value, headers::jsonb as headers from millrace_outbox
-          where "group" = ${plan.group} and refused is null order by seq limit 500 for update`
-      )
-      if (stored.length === 0) return
-      const refused = new Map<Stored, PipelineError>()
-      if ((yield* write(stored)) !== undefined) {
-        for (const one of stored) {
-          const error = yield* write([one])
-          if (error?.retriable) return yield* error
-          if (error !== undefined) refused.set(one, error)
-        }
-      }
-      for (const [{ seq, id, topic }, { message }] of refused) {
-        yield* query((sql) => sql`update millrace_outbox set refused = ${message} where seq = ${seq}::bigint`)
-        yield* Effect.logError(
-          `group ${plan.group}: ${id} in the outbox cannot be written to topic ${topic}: ${message}`,
-        )
-      }
-      const published = stored.filter((one) => !refused.has(one)).map(({ seq }) => seq)
-      yield* query((sql) => sql`delete from millrace_outbox where seq = any(${published}::bigint[])`)
-    }
-  })
-
   return {
     add: (parcels: ReadonlyArray<Parcel>, query: Query): Effect.Effect<void, PipelineError> =>
       Effect.forEach(
@@ -329,14 +298,40 @@ const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
           ),
         { discard: true },
       ),
-    publish: Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
-      if (now < waitUntil) return
-      yield* Effect.catch(transaction(publishAll), (error) => {
-        if (error.reason === "Kafka") waitUntil = now + outboxPause
-        return Effect.logWarning(`group ${plan.group}: the outbox is not empty and will be published later`, error)
-      })
-    }),
+    publish: transaction(Effect.fnUntraced(function* (query) {
+      for (;;) {
+        const stored = yield* query((sql) =>
+          sql<
+            Array<Stored>
+          >`select seq, id, topic, partition, key, value, headers::jsonb as headers from millrace_outbox
+            where "group" = ${plan.group} order by seq limit 500 for update`
+        )
+        if (stored.length === 0) return
+        const failed = yield* Effect.mapError(
+          writer.write(
+            stored.map((one) => ({
+              topic: one.topic,
+              ...(one.partition === null ? {} : { partition: one.partition }),
+              key: one.key,
+              value: one.value,
+              headers: [
+                ...one.headers.map(([name, value]) => [name, Buffer.from(value, "base64")] as const),
+                ["millrace-outbox-id", Buffer.from(one.id)],
+              ],
+            })),
+            () => Effect.void,
+          ),
+          asPipelineError,
+        )
+        if (failed.length > 0) {
+          yield* Effect.mapError(writer.renew, asPipelineError)
+          return yield* asPipelineError(failed[0]!.error)
+        }
+        yield* query((sql) =>
+          sql`delete from millrace_outbox where seq = any(${stored.map(({ seq }) => seq)}::bigint[])`
+        )
+      }
+    })),
   }
 })
 
@@ -362,11 +357,5 @@ create table if not exists millrace_outbox (
   partition int,
   key bytea,
   value bytea,
-  headers text not null,
-  -- why the brokers will never take it: it stays here, and others pass it
-  refused text
-);
-alter table millrace_outbox add column if not exists refused text;`
-
-/** How long nothing is published after brokers did not answer, in milliseconds: commits do not wait for it each time. */
-const outboxPause = 30_000
+  headers text not null
+);`

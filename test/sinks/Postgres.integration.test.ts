@@ -29,14 +29,20 @@ const Readings = Topic.make({ name: "readings", description: "", owner: "", sche
 const Dlt = Topic.bytes({ name: "dlt", description: "", owner: "", partitions: 1 })
 
 /** Nothing in the table keeps repeats out: what is there twice was written twice. */
-const pipeline = Pipeline.make(
-  "store",
-  Ingest.topic(Readings).pipe(Decode.schema, Failures.routeAll(DeadLetter.to(Dlt))),
-  Postgres.exactlyOnce({
-    write: (rows: ReadonlyArray<typeof Reading.Type>, query) =>
-      Effect.asVoid(query((sql) => sql`insert into readings ${sql(rows, "id")}`)),
-  }),
-)
+const storing = (before: (ids: ReadonlyArray<number>) => Effect.Effect<void, Task.PipelineError>) =>
+  Pipeline.make(
+    "store",
+    Ingest.topic(Readings).pipe(Decode.schema, Failures.routeAll(DeadLetter.to(Dlt))),
+    Postgres.exactlyOnce({
+      write: (rows: ReadonlyArray<typeof Reading.Type>, query) =>
+        Effect.andThen(
+          before(rows.map(({ id }) => id)),
+          Effect.asVoid(query((sql) => sql`insert into readings ${sql(rows, "id")}`)),
+        ),
+    }),
+  )
+
+const pipeline = storing(() => Effect.void)
 
 const options: Partial<Runner.Options> = {
   commitInterval: "20 millis",
@@ -70,11 +76,15 @@ const until = <E, R>(what: string, done: Effect.Effect<boolean, E, R>, seconds =
     return yield* Effect.die(new Error(`not within ${seconds} s: ${what}`))
   })
 
+type Pool = Context.Service.Shape<typeof Postgres.Postgres>
+
+const away = new Task.PipelineError({ reason: "Sink", retriable: true, message: "Postgres cannot be reached" })
+
 /** What one step of a program's work with the database meets. */
 type Meet = (step: number, where: "before" | "after") => Effect.Effect<void>
 
 /** The database as one program sees it: every query, and the commit, is a step. */
-const stepping = (base: Context.Service.Shape<typeof Postgres.Postgres>, meet: Meet) => {
+const stepping = (base: Pool, meet: Meet) => {
   let step = 0
   const around = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.suspend(() => {
@@ -98,7 +108,12 @@ interface Program {
 }
 
 /** Starts a program with connections of its own. */
-const start = (url: string, connections: number, meet: Meet = () => Effect.void) =>
+const start = (
+  url: string,
+  connections: number,
+  meet: Meet = () => Effect.void,
+  own: { readonly pipeline?: typeof pipeline; readonly disturbed?: (base: Pool) => Pool } = {},
+) =>
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope)
     const base = yield* Layer.buildWithScope(
@@ -106,16 +121,22 @@ const start = (url: string, connections: number, meet: Meet = () => Effect.void)
       scope,
     )
     const faults = yield* Layer.buildWithScope(Layer.fresh(Faults.layer), scope)
-    const { service, steps } = stepping(Context.get(base, Postgres.Postgres), meet)
+    const { service, steps } = stepping((own.disturbed ?? ((pool) => pool))(Context.get(base, Postgres.Postgres)), meet)
     const fiber = yield* Effect.forkDetach(
-      Runner.run(pipeline, options).pipe(
+      Runner.run(own.pipeline ?? pipeline, options).pipe(
         Effect.provideService(Postgres.Postgres, service),
         Effect.provideContext(faults),
       ),
     )
     const silence = Context.get(faults, Faults.Faults).use(Faults.every(() => true, Faults.hang))
-    const kill = Effect.andThen(silence, Scope.close(scope, Exit.void))
-    yield* Effect.addFinalizer(() => Effect.andThen(kill, Effect.ignore(Fiber.interrupt(fiber))))
+    let killed = false
+    const end = Effect.ignore(Fiber.interrupt(fiber))
+    const kill = Effect.suspend(() => {
+      killed = true
+      return Effect.andThen(silence, Scope.close(scope, Exit.void))
+    })
+    // A program that reaches nobody takes its time to give up, for which nothing has to wait.
+    yield* Effect.addFinalizer(() => killed ? Effect.forkDetach(end) : Effect.andThen(end, kill))
     return { fiber, steps, silence, kill } satisfies Program
   })
 
@@ -136,6 +157,11 @@ const prepare = (url: string, connections: number) =>
     )
     return { url, connections, ids, sql } satisfies Setting
   })
+
+const epochs = ({ sql }: Setting) =>
+  Effect.promise(async () =>
+    (await sql`select epoch from millrace_positions order by partition`).map((row) => Number(row["epoch"]))
+  )
 
 const deadLetters = KafkaMemory.Control.use(({ records }) => records("dlt"))
 
@@ -261,19 +287,128 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
       })
     ))
 
-  it.live("shuts out a program that has lost its partitions without knowing", () =>
+  it.live("shuts out a program that has lost its partitions without knowing, until it has joined the group again", () =>
     withServer((setting) =>
       Effect.gen(function* () {
         yield* send(0, 30)
         yield* start(setting.url, setting.connections)
         yield* check(setting, 30)
+        const before = yield* epochs(setting)
         // As if another process had claimed everything.
         yield* Effect.promise(() => setting.sql`update millrace_positions set epoch = epoch + 1`)
         yield* send(30, 60)
-        yield* Effect.sleep("500 millis")
-        assert.deepStrictEqual(yield* setting.ids, good(30))
-        yield* start(setting.url, setting.connections)
         yield* check(setting, 60)
+        assert.isTrue((yield* epochs(setting)).every((epoch, i) => epoch >= before[i]! + 2))
+      })
+    ))
+
+  it.live("raises the epoch of everything with every assignment", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* start(setting.url, setting.connections)
+        yield* send(0, 30)
+        yield* check(setting, 30)
+        const alone = yield* epochs(setting)
+        const second = yield* start(setting.url, setting.connections)
+        const raised = (than: ReadonlyArray<number>) =>
+          Effect.map(epochs(setting), (now) => now.every((epoch, i) => epoch > than[i]!))
+        yield* until("raised for both", raised(alone))
+        yield* send(30, 60)
+        yield* check(setting, 60)
+        const together = yield* epochs(setting)
+        yield* second.kill
+        yield* until("raised for the one that is left", raised(together))
+        yield* send(60, 90)
+        yield* check(setting, 90)
+      })
+    ))
+
+  it.live("finds out what was committed when the answer is lost and the database then away", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        let losing = false
+        let absent = false
+        let lost = 0
+        const disturbed = ({ query, transaction }: Pool): Pool => ({
+          query: (run) => Effect.suspend(() => absent ? Effect.fail(away) : query(run)),
+          transaction: (run) =>
+            Effect.suspend(() => {
+              if (absent) return Effect.fail(away)
+              return Effect.flatMap(transaction(run), (done) => {
+                if (!losing) return Effect.succeed(done)
+                losing = false
+                absent = true
+                lost++
+                return Effect.fail(away)
+              })
+            }),
+        })
+        yield* start(setting.url, setting.connections, undefined, { disturbed })
+        yield* send(0, 30)
+        yield* check(setting, 30)
+        const before = yield* epochs(setting)
+        for (let from = 30; from < 90; from += 30) {
+          losing = true
+          yield* send(from, from + 10)
+          yield* until("an answer is lost", Effect.sync(() => absent))
+          // What comes meanwhile is tried together with what was committed.
+          yield* send(from + 10, from + 20)
+          yield* Effect.sleep("200 millis")
+          losing = from === 60
+          absent = false
+          yield* send(from + 20, from + 30)
+          if (from === 60) {
+            yield* until("another answer is lost", Effect.sync(() => lost === 3))
+            absent = false
+          }
+          yield* check(setting, from + 30)
+        }
+        assert.deepStrictEqual(yield* epochs(setting), before)
+      })
+    ))
+
+  it.live("goes on when locks on its positions are held for longer than it waits", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* start(setting.url, setting.connections)
+        yield* send(0, 30)
+        yield* check(setting, 30)
+        yield* Effect.promise(() => setting.sql`begin; lock table millrace_positions`.simple())
+        yield* send(30, 60)
+        yield* Effect.sleep("700 millis")
+        yield* Effect.promise(() => setting.sql`rollback`)
+        yield* check(setting, 60)
+      })
+    ))
+
+  it.live("stops nobody for what passes while tasks are tried alone", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        const bad = new Task.PipelineError({ reason: "Sink", retriable: false, message: "no such reading" })
+        const tried: Array<ReadonlyArray<number>> = []
+        const own = storing((ids) =>
+          Effect.suspend(() => {
+            // The first that shares its fate with the bad one; then, once, alone.
+            tried.push(ids)
+            if (ids.includes(666)) return Effect.fail(bad)
+            return ids.includes(2) && tried.filter((ids) => ids.includes(2) && !ids.includes(666)).length === 1
+              ? Effect.fail(away)
+              : Effect.void
+          })
+        )
+        yield* Producer.Producer.use(({ send }) =>
+          send([[0, 666], [1, 1], [2, 2]].map(([partition, id]) => ({
+            topic: "readings",
+            partition: partition!,
+            key: null,
+            value: Buffer.from(JSON.stringify({ id })),
+          })))
+        ).pipe(Effect.provide(Producer.layer()))
+        yield* start(setting.url, setting.connections, undefined, { pipeline: own })
+        yield* until("the good ones", Effect.map(setting.ids, ({ length }) => length >= 2))
+        yield* send(4, 6)
+        yield* until("the ones behind them", Effect.map(setting.ids, ({ length }) => length >= 4))
+        assert.deepStrictEqual(yield* setting.ids, [1, 2, 4, 5])
       })
     ))
 
