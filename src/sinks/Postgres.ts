@@ -1,15 +1,13 @@
 /** Rows and positions in one Postgres transaction. */
 import { Config, Context, Duration, Effect, Layer, type Scope } from "effect"
-import type { Outgoing } from "../Batch.ts"
 import { taskKey } from "../kafka/Assignment.ts"
-import { Cluster, type GroupIdentity } from "../kafka/Cluster.ts"
+import { Cluster, type GroupIdentity, type TopicPartition } from "../kafka/Cluster.ts"
 import { asPipelineError, moved } from "../kafka/Errors.ts"
-import * as Leaders from "../kafka/Leaders.ts"
 import { committedOrStart, partitionsOf } from "../kafka/Positions.ts"
 import { patiently } from "../kafka/Retry.ts"
-import * as Writer from "../kafka/Writer.ts"
 import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Positions, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
+import * as Outbox from "./PostgresOutbox.ts"
 import { make, type Options, patience, type Pool, type Query, type Sql } from "./PostgresPool.ts"
 
 export type { Options, Query, Sql }
@@ -45,7 +43,12 @@ export interface Sink<in A> {
  *
  * Keeps no changelog: a flow with logged state does not compile with it. Records that routes produce (dead letters) go
  * through the table `millrace_outbox` in the same transaction and are published at least once, in order, with the
- * header `millrace-outbox-id` set to topic-partition-offset of the record that caused them.
+ * header `millrace-outbox-id`: `topic-partition-offset-index`, where topic, partition and offset are those of the record
+ * that caused it, and index counts what that record caused, from 0. Published twice, a record has the same id.
+ *
+ * What the brokers refuse for good is logged as an error and stays in the table, with the reason in its column `refused`,
+ * while what comes behind it goes on; it is tried again when a program of the group starts. While they do not answer,
+ * records wait in the table, and commits do not wait for them.
  */
 export const exactlyOnce = <A>(sink: Sink<A>): Guarantee<A, Postgres | Cluster> & { readonly logs: false } => ({
   name: "Postgres.exactlyOnce",
@@ -59,20 +62,26 @@ const open = Effect.fnUntraced(function* <A>(
   plan: Plan,
   sink: Sink<A>,
 ): Effect.fn.Return<Committer<A>, PipelineError, Postgres | Cluster | Scope.Scope> {
-  const { query, transaction } = yield* Postgres
+  const pool = yield* Postgres
+  const { query, transaction } = pool
   const cluster = yield* Cluster
   const topicIds = yield* idsOf(cluster, plan)
   const epochs = new Map<string, number>()
-  const outbox = yield* openOutbox(plan)
   let commits = 0
 
   // Tables that are created at the same time get in each other's way, "if not exists" or not.
   yield* Effect.retry(
     transaction((query) =>
-      Effect.andThen(query((sql) => sql`select pg_advisory_xact_lock(7203406)`), query((sql) => sql.unsafe(tables)))
+      Effect.andThen(
+        query((sql) => sql`select pg_advisory_xact_lock(7203406)`),
+        query((sql) => sql.unsafe(tables + Outbox.tables)),
+      ).pipe(
+        Effect.andThen(Outbox.reopen(plan, query)),
+      )
     ),
     { schedule: patience, while: (error) => error.retriable },
   )
+  const outbox = yield* Outbox.open(plan, pool)
 
   const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
     group: plan.group,
@@ -151,7 +160,7 @@ const open = Effect.fnUntraced(function* <A>(
       if (moved.count !== moves.length) return yield* fenced(plan)
       const rows = left.flatMap(({ batches }) => batches.flatMap((batch) => batch.values))
       if (rows.length > 0) yield* sink.write(rows, query)
-      yield* outbox.add(left.flatMap(outgoingOf), query)
+      yield* outbox.add(left.flatMap(Outbox.parcelsOf), query)
       for (const { task, batches, positions } of work) {
         const ofTask = tried.get(taskKey(task)) ?? new Map<number, Positions>()
         // What is tried again begins with what was tried before: its length tells which.
@@ -159,29 +168,52 @@ const open = Effect.fnUntraced(function* <A>(
       }
     }))
     for (const { task } of work) tried.delete(taskKey(task))
-    yield* Effect.ignore(outbox.publish)
+    if (work.some(({ batches }) => batches.some(({ outgoing }) => outgoing.length > 0))) yield* outbox.publish
     yield* show(member, work.flatMap(movesOf))
+  })
+
+  /** Only positions that the database does not have come from the group, or from the reset policy. */
+  const claimFirst = Effect.fnUntraced(function* (partitions: ReadonlyArray<TopicPartition>) {
+    const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions), asPipelineError)
+    const rows = starts.toSorted((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition)
+    return yield* query((sql) =>
+      sql<Array<Row>>`
+        insert into millrace_positions ("group", topic_id, topic, partition, next, epoch)
+        select ${plan.group}, topic_id, topic, partition, next, 1
+        from unnest(
+          ${rows.map(({ topic }) => topicIds.get(topic)!)}::text[], ${rows.map(({ topic }) => topic)}::text[],
+          ${rows.map(({ partition }) => partition)}::int[], ${rows.map(({ offset }) => offset)}::bigint[]
+        ) as r(topic_id, topic, partition, next)
+        on conflict ("group", topic_id, partition) do update set epoch = millrace_positions.epoch + 1
+        returning topic_id, partition, next, epoch`
+    )
   })
 
   return {
     claim: Effect.fnUntraced(function* (tasks, member) {
       const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
       if (partitions.length === 0) return []
-      const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions), asPipelineError)
-      const rows = starts.toSorted((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition)
-      const claimed = yield* query((sql) =>
+      const raised = yield* query((sql) =>
         sql<Array<Row>>`
-          insert into millrace_positions ("group", topic_id, topic, partition, next, epoch)
-          select ${plan.group}, topic_id, topic, partition, next, 1
-          from unnest(
-            ${rows.map(({ topic }) => topicIds.get(topic)!)}::text[], ${rows.map(({ topic }) => topic)}::text[],
-            ${rows.map(({ partition }) => partition)}::int[], ${rows.map(({ offset }) => offset)}::bigint[]
-          ) as r(topic_id, topic, partition, next)
-          on conflict ("group", topic_id, partition) do update set epoch = millrace_positions.epoch + 1
-          returning topic_id, partition, next, epoch`
+          update millrace_positions p set epoch = p.epoch + 1
+          from (
+            select topic_id, partition from millrace_positions
+            where "group" = ${plan.group} and (topic_id, partition) in (
+              select * from unnest(
+                ${partitions.map(({ topic }) => topicIds.get(topic)!)}::text[],
+                ${partitions.map(({ partition }) => partition)}::int[]
+              )
+            ) order by topic_id, partition for update
+          ) as owned
+          where p."group" = ${plan.group} and p.topic_id = owned.topic_id and p.partition = owned.partition
+          returning p.topic_id, p.partition, p.next, p.epoch`
       )
+      const unknown = partitions.filter(({ topic, partition }) =>
+        !raised.some((row) => row.topic_id === topicIds.get(topic) && row.partition === partition)
+      )
+      const claimed = unknown.length === 0 ? raised : [...raised, ...yield* claimFirst(unknown)]
       const next = new Map<string, number>()
-      for (const { topic } of starts) {
+      for (const topic of new Set(partitions.map(({ topic }) => topic))) {
         for (const row of claimed) {
           if (row.topic_id !== topicIds.get(topic)) continue
           next.set(key(topic, row.partition), Number(row.next))
@@ -189,7 +221,7 @@ const open = Effect.fnUntraced(function* <A>(
         }
       }
       for (const task of tasks) tried.delete(taskKey(task))
-      yield* outbox.publish
+      yield* outbox.publishLater
       yield* show(member, partitions.map((one) => ({ ...one, next: next.get(key(one.topic, one.partition))! })))
       return tasks.map((task): Claim => ({
         positions: new Map(
@@ -252,92 +284,6 @@ const idsOf = (cluster: Cluster["Service"], plan: Plan): Effect.Effect<ReadonlyM
     Effect.mapError(asPipelineError),
   )
 
-/** A record on its way through the outbox. */
-interface Parcel {
-  readonly id: string
-  readonly out: Outgoing
-}
-
-const outgoingOf = ({ batches }: Work): ReadonlyArray<Parcel> =>
-  batches.flatMap(({ source, outgoing }) =>
-    outgoing.map((out) => ({ id: `${source.topic.name}-${source.partition}-${source.offsets[out.row]}`, out }))
-  )
-
-/** Opened with the pipeline; its producer only when there is something to publish. */
-const openOutbox = Effect.fnUntraced(function* (plan: Plan) {
-  const { transaction } = yield* Postgres
-  const cluster = yield* Cluster
-  const writes = plan.flows.some((flow) => flow.writes.length > 0)
-  if (!writes) return { add: () => Effect.void, publish: Effect.void }
-  const writer = yield* Writer.make(cluster, yield* Leaders.make, {
-    transactionalId: null,
-    transactionTimeout: 60_000,
-    deliveryTimeout: 30_000,
-    requestTimeout: 30_000,
-    compression: "none",
-    maxBatchBytes: 1_000_000,
-  }).pipe(Effect.mapError(asPipelineError))
-  type Stored = {
-    readonly seq: string
-    readonly id: string
-    readonly topic: string
-    readonly partition: number | null
-    readonly key: Uint8Array | null
-    readonly value: Uint8Array | null
-    readonly headers: ReadonlyArray<readonly [string, string]>
-  }
-  return {
-    add: (parcels: ReadonlyArray<Parcel>, query: Query): Effect.Effect<void, PipelineError> =>
-      Effect.forEach(
-        parcels,
-        ({ id, out }) =>
-          query((sql) =>
-            sql`insert into millrace_outbox ("group", id, topic, partition, key, value, headers) values (
-            ${plan.group}, ${id}, ${out.topic}, ${out.partition ?? null}, ${out.key as Buffer | null},
-            ${out.value as Buffer | null}, ${headersText(out)})`
-          ),
-        { discard: true },
-      ),
-    publish: transaction(Effect.fnUntraced(function* (query) {
-      for (;;) {
-        const stored = yield* query((sql) =>
-          sql<
-            Array<Stored>
-          >`select seq, id, topic, partition, key, value, headers::jsonb as headers from millrace_outbox
-            where "group" = ${plan.group} order by seq limit 500 for update`
-        )
-        if (stored.length === 0) return
-        const failed = yield* Effect.mapError(
-          writer.write(
-            stored.map((one) => ({
-              topic: one.topic,
-              ...(one.partition === null ? {} : { partition: one.partition }),
-              key: one.key,
-              value: one.value,
-              headers: [
-                ...one.headers.map(([name, value]) => [name, Buffer.from(value, "base64")] as const),
-                ["millrace-outbox-id", Buffer.from(one.id)],
-              ],
-            })),
-            () => Effect.void,
-          ),
-          asPipelineError,
-        )
-        if (failed.length > 0) {
-          yield* Effect.mapError(writer.renew, asPipelineError)
-          return yield* asPipelineError(failed[0]!.error)
-        }
-        yield* query((sql) =>
-          sql`delete from millrace_outbox where seq = any(${stored.map(({ seq }) => seq)}::bigint[])`
-        )
-      }
-    })),
-  }
-})
-
-const headersText = ({ headers }: Outgoing): string =>
-  JSON.stringify((headers ?? []).map(([name, value]) => [name, Buffer.from(value).toString("base64")]))
-
 const tables = `
 create table if not exists millrace_positions (
   "group" text not null,
@@ -348,14 +294,4 @@ create table if not exists millrace_positions (
   epoch bigint not null,
   moved_at timestamptz not null default now(),
   primary key ("group", topic_id, partition)
-);
-create table if not exists millrace_outbox (
-  seq bigserial primary key,
-  "group" text not null,
-  id text not null,
-  topic text not null,
-  partition int,
-  key bytea,
-  value bytea,
-  headers text not null
 );`

@@ -112,7 +112,11 @@ const start = (
   url: string,
   connections: number,
   meet: Meet = () => Effect.void,
-  own: { readonly pipeline?: typeof pipeline; readonly disturbed?: (base: Pool) => Pool } = {},
+  own: {
+    readonly pipeline?: typeof pipeline
+    readonly options?: Partial<Runner.Options>
+    readonly disturbed?: (base: Pool) => Pool
+  } = {},
 ) =>
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope)
@@ -123,7 +127,7 @@ const start = (
     const faults = yield* Layer.buildWithScope(Layer.fresh(Faults.layer), scope)
     const { service, steps } = stepping((own.disturbed ?? ((pool) => pool))(Context.get(base, Postgres.Postgres)), meet)
     const fiber = yield* Effect.forkDetach(
-      Runner.run(own.pipeline ?? pipeline, options).pipe(
+      Runner.run(own.pipeline ?? pipeline, { ...options, ...own.options }).pipe(
         Effect.provideService(Postgres.Postgres, service),
         Effect.provideContext(faults),
       ),
@@ -202,7 +206,7 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
         )
         for (const { headers } of letters) {
           const named = new Map(headers.map(([name, value]) => [name, String(Buffer.from(value))]))
-          assert.match(named.get("millrace-outbox-id")!, /^readings-[012]-\d+$/)
+          assert.match(named.get("millrace-outbox-id")!, /^readings-[012]-\d+-0$/)
         }
       })
     ))
@@ -425,6 +429,25 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
         yield* start(setting.url, setting.connections)
         yield* send(60, 90)
         yield* check(setting, 90)
+      })
+    ))
+
+  it.live("needs no positions of the group's once the database has its own", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        const strict = { options: { reset: "fail" as const, group: "other" } }
+        yield* send(0, 30)
+        const refused = yield* start(setting.url, setting.connections, undefined, strict)
+        const exit = yield* Fiber.await(refused.fiber)
+        assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "has no position")
+        const first = yield* start(setting.url, setting.connections)
+        yield* check(setting, 30)
+        yield* Fiber.interrupt(first.fiber)
+        // The other group has positions in the database and none in Kafka, as after a long rest.
+        yield* Effect.promise(() => setting.sql`update millrace_positions set "group" = 'other'`)
+        yield* start(setting.url, setting.connections, undefined, strict)
+        yield* send(30, 60)
+        yield* check(setting, 60)
       })
     ))
 
