@@ -75,6 +75,7 @@ export const open = Effect.fnUntraced(function* (
     requestTimeout: 10_000,
     compression: "none",
     maxBatchBytes: 1_000_000,
+    limits: Writer.limitsOf(plan),
     delivered: (batch) => batch.headers.forEach((headers) => arrived.add(headers)),
   }).pipe(Effect.mapError(asPipelineError))
 
