@@ -5,6 +5,7 @@ import * as LiveFigures from "../clickstream/dashboard/LiveFigures.ts"
 import * as Names from "../clickstream/Names.ts"
 import * as Tables from "../clickstream/Tables.ts"
 import * as Environment from "./environment.ts"
+import * as Processing from "./processing.ts"
 import * as Server from "./server.ts"
 
 const settings = {
@@ -12,11 +13,12 @@ const settings = {
   ...Environment.database,
   ...Environment.naming,
   ...Server.dashboard,
+  sessionGap: Processing.enriching.sessionGap,
 }
 
 Environment.run("dashboard", settings, (values) => {
-  const server = Server.serve(Dashboard.routes, { ...values, setting: settings.port, patience: "1 second" }).pipe(
-    Layer.provide(LiveFigures.layer(values.prefix)),
+  const server = Server.serve(Dashboard.routes(), { ...values, setting: settings.port, patience: "1 second" }).pipe(
+    Layer.provide(LiveFigures.layer(values.prefix, values)),
   )
   return Effect.andThen(Tables.migrate(Names.tablePrefix(values)), Layer.launch(server)).pipe(
     Effect.provide(Layer.merge(Environment.layerKafka(values), Environment.layerDatabase(values))),

@@ -95,12 +95,13 @@ Environment.run("start", settings, (values) => {
     to,
     hashKey: values.hashKey ?? Redacted.make(crypto.randomUUID()),
   })
-  const server = Server.serve(Layer.merge(collector, Dashboard.routes), {
+  const dashboard = Dashboard.routes({ collector: { key: values.writeKeys[0]!.key, url: values.publicUrl } })
+  const server = Server.serve(Layer.merge(collector, dashboard), {
     ...values,
     setting: settings.port,
     patience: "2 seconds",
     disableListenLog: true,
-  }).pipe(Layer.provide(LiveFigures.layer(values.prefix)))
+  }).pipe(Layer.provide(LiveFigures.layer(values.prefix, values)))
 
   const failed = Deferred.makeUnsafe<never, Failure>()
   return Effect.gen(function* () {

@@ -9,7 +9,7 @@ import { LiveFigures } from "./LiveFigures.ts"
 
 const security = {
   "content-security-policy":
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
@@ -21,7 +21,10 @@ const chart = (name: string) => createRequire(import.meta.url).resolve(`uplot/di
 const files = [
   ["/", "text/html; charset=utf-8", ours("index.html")],
   ["/page.css", "text/css; charset=utf-8", ours("page.css")],
-  ["/page.js", "text/javascript; charset=utf-8", ours("page.js")],
+  ["/icon.svg", "image/svg+xml", ours("icon.svg")],
+  ...["page.js", "chart.js", "tables.js", "connection.js", "words.js"].map((name) =>
+    [`/${name}`, "text/javascript; charset=utf-8", ours(name)] as const
+  ),
   ["/uplot.js", "text/javascript; charset=utf-8", chart("uPlot.esm.js")],
   ["/uplot.css", "text/css; charset=utf-8", chart("uPlot.min.css")],
 ] as const
@@ -29,9 +32,20 @@ const files = [
 /** An event of its own, so that a page can tell a connection with nothing to say from one that is gone. */
 const heartbeat = Buffer.from("event: beat\ndata: {}\n\n")
 
+export interface Options {
+  /** Where a first click can be sent to, and with which write key: shown while there are none. */
+  readonly collector?: {
+    readonly key: string
+    /** The page's own address, where there is none. */
+    readonly url?: string | undefined
+  }
+}
+
 /** The page at `/`, and its figures at `/figures` as server-sent events. */
-export const routes: Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigures> = HttpRouter.use((router) =>
-  Effect.gen(function* () {
+export const routes = (
+  { collector }: Options = {},
+): Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigures> =>
+  HttpRouter.use(Effect.fnUntraced(function* (router) {
     const { events } = yield* LiveFigures
     for (const [path, contentType, file] of files) {
       const body = readFileSync(file)
@@ -45,8 +59,9 @@ export const routes: Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigur
         (request) => Effect.succeed(request.headers["if-none-match"] === etag ? unchanged : whole),
       )
     }
+    const hello = encode({ name: "hello", data: { collector: collector ?? null } })
     const stream = Stream.merge(
-      Stream.map(events, ({ name, data }) => Buffer.from(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)),
+      Stream.concat(Stream.succeed(hello), Stream.map(events, encode)),
       Stream.map(Stream.tick("10 seconds"), () => heartbeat),
     )
     const headers = { ...security, "cache-control": "no-store", "x-accel-buffering": "no" }
@@ -55,5 +70,7 @@ export const routes: Layer.Layer<never, never, HttpRouter.HttpRouter | LiveFigur
       "/figures",
       Effect.sync(() => HttpServerResponse.stream(stream, { contentType: "text/event-stream", headers })),
     )
-  })
-)
+  }))
+
+const encode = ({ name, data }: { readonly name: string; readonly data: unknown }): Buffer =>
+  Buffer.from(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)

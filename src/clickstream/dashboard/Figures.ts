@@ -1,17 +1,29 @@
 /** What the dashboard shows, as read from the tables and from the consumer groups. */
-import { Clock, Effect } from "effect"
-import { Admin, type Kafka, Postgres, type Task } from "../../index.ts"
-import { pipelines, tablePrefix } from "../Names.ts"
+import { Clock, Duration, Effect, Option } from "effect"
+import { type Kafka, Postgres, type Task } from "../../index.ts"
+import { tablePrefix } from "../Names.ts"
+import * as Lag from "./Lag.ts"
+
+export interface Options {
+  /** Stands in front of topics and tables. */
+  readonly prefix: string
+  /** The silence that ends a session. */
+  readonly sessionGap: Duration.Duration
+}
 
 /** Figures that change every second. Times are milliseconds since 1970. */
 export interface Current {
   readonly at: number
   /** Clicks per minute of event time over the last hour; minutes without clicks are left out. */
   readonly minutes: ReadonlyArray<readonly [minute: number, clicks: number]>
-  /** Stored per second, over the last ten seconds. */
-  readonly rate: number
+  /** Clicks of the 59 full minutes an hour before the last 59 full ones; null where there was no such hour yet. */
+  readonly before: number | null
+  /** Clicks stored since the database began to count. */
+  readonly stored: number
   readonly activeSessions: number
-  /** The newest minute that has clicks, however long ago. */
+  readonly sessionGap: number
+  /** The first and the newest minute that have clicks, however long ago. */
+  readonly first: number | null
   readonly newest: number | null
 }
 
@@ -24,42 +36,55 @@ export interface Slow {
   readonly deadLetters: ReadonlyArray<readonly [reason: string, letters: number]>
   /** Clicks of the last 24 hours that were too late for a session or a minute. */
   readonly late: number
-  /** Records not yet processed, per group and topic; null where Kafka did not answer. */
-  readonly lag: ReadonlyArray<{ readonly group: string; readonly topic: string; readonly records: number }> | null
+  /** Null where Kafka did not answer. */
+  readonly lag: ReadonlyArray<Lag.Lag> | null
 }
 
 const minute = 60_000
 const hour = 60 * minute
 
 export const current = Effect.fn("Figures.current")(function* (
-  prefix: string,
+  { prefix, sessionGap }: Options,
 ): Effect.fn.Return<Current, Task.PipelineError, Postgres.Postgres> {
   const { query } = yield* Postgres.Postgres
   const at = yield* Clock.currentTimeMillis
   const time = (ago: number) => new Date(at - ago).toISOString()
   const table = tables(prefix)
+  const gap = Duration.toMillis(sessionGap)
+  // What is stored is taken from the database's own statistics: counting a large table takes too long, and the arrival of
+  // clicks says nothing of how fast a backlog is stored.
   const [row] = yield* query((sql) =>
-    sql<Array<{ minutes: Current["minutes"] | null; stored: number; sessions: number; newest: string | null }>>`
+    sql<Array<{ minutes: Current["minutes"] | null; before: number } & Record<Numbers, string | null>>>`
       select
         (select json_agg(json_build_array(minute, clicks) order by minute) from (
           select (extract(epoch from minute) * 1000)::bigint as minute, sum(clicks)::int as clicks
           from ${sql(table.counts)} where minute > ${time(hour)} and minute <= ${time(0)} group by 1
         ) m) as minutes,
-        (select count(*)::int from ${sql(table.clicks)} where received_at > ${time(10_000)}) as stored,
-        (select count(*)::int from ${sql(table.sessions)} where last_at > ${time(hour / 2)}) as sessions,
+        (select coalesce(sum(clicks), 0)::int from ${sql(table.counts)}
+          where minute > ${time(2 * hour - minute)} and minute <= ${time(hour)}) as before,
+        pg_stat_get_tuples_inserted(${table.clicks}::regclass) as stored,
+        (select count(*) from ${sql(table.sessions)} where last_at > ${time(gap)}) as sessions,
+        (select (extract(epoch from min(minute)) * 1000)::bigint from ${sql(table.counts)}) as first,
         (select (extract(epoch from max(minute)) * 1000)::bigint from ${sql(table.counts)}) as newest`
   )
+  const { minutes, before, stored, sessions, first, newest } = row!
   return {
     at,
-    minutes: row!.minutes ?? [],
-    rate: row!.stored / 10,
-    activeSessions: row!.sessions,
-    newest: row!.newest === null ? null : Number(row!.newest),
+    minutes: minutes ?? [],
+    before: first === null || Number(first) > at - 2 * hour ? null : before,
+    stored: Number(stored),
+    activeSessions: Number(sessions),
+    sessionGap: gap,
+    first: first === null ? null : Number(first),
+    newest: newest === null ? null : Number(newest),
   }
 })
 
+/** 64 bits wide, which the driver gives as text. */
+type Numbers = "stored" | "sessions" | "first" | "newest"
+
 export const slow = Effect.fn("Figures.slow")(function* (
-  prefix: string,
+  { prefix }: Options,
 ): Effect.fn.Return<Slow, Task.PipelineError, Postgres.Postgres | Kafka.Cluster> {
   const { query } = yield* Postgres.Postgres
   const at = yield* Clock.currentTimeMillis
@@ -68,19 +93,19 @@ export const slow = Effect.fn("Figures.slow")(function* (
   const users = yield* query((sql) =>
     sql<Array<{ user: string; clicks: number }>>`
       select "user", sum(clicks)::int as clicks from ${sql(table.counts)}
-      where minute > ${time(hour / 4)} group by 1 order by 2 desc, 1 limit 10`
+      where minute > ${time(hour / 4)} group by 1 order by 2 desc, 1 limit 8`
   )
   const pages = yield* query((sql) =>
     sql<Array<{ path: string; clicks: number }>>`
       select path, count(*)::int as clicks from ${sql(table.clicks)}
-      where event_time > ${time(hour / 4)} and path is not null group by 1 order by 2 desc, 1 limit 10`
+      where event_time > ${time(hour / 4)} and path is not null group by 1 order by 2 desc, 1 limit 8`
   )
   const letters = yield* query((sql) =>
     sql<Array<{ reason: string; letters: number }>>`
       select reason, count(*)::int as letters from ${sql(table.deadLetters)}
       where at > ${time(24 * hour)} group by 1 order by 2 desc, 1`
   )
-  const lag = yield* Effect.option(Admin.lag(Object.values(pipelines({ prefix }))))
+  const lag = yield* Effect.option(Lag.read(prefix))
   return {
     at,
     users: users.map(({ user, clicks }) => [user, clicks] as const),
@@ -89,20 +114,9 @@ export const slow = Effect.fn("Figures.slow")(function* (
       [reason, letters] as const
     ),
     late: letters.find(({ reason }) => reason === "Late")?.letters ?? 0,
-    lag: lag._tag === "None" ? null : byTopic(lag.value),
+    lag: Option.getOrNull(lag),
   }
 })
-
-const byTopic = (lags: ReadonlyArray<Admin.Lag>): NonNullable<Slow["lag"]> => {
-  const sums = new Map<string, { group: string; topic: string; records: number }>()
-  for (const { group, topic, records } of lags) {
-    const key = `${group} ${topic}`
-    const sum = sums.get(key)
-    if (sum === undefined) sums.set(key, { group, topic, records })
-    else sum.records += records
-  }
-  return [...sums.values()].sort((a, b) => a.group < b.group ? -1 : a.group > b.group ? 1 : a.topic < b.topic ? -1 : 1)
-}
 
 const tables = (prefix: string) => {
   const inFront = tablePrefix({ prefix })

@@ -1,14 +1,26 @@
 /** The figures as they change, read once for all who watch, and not at all while nobody does. */
-import { Cause, Clock, Context, Effect, Latch, Layer, PubSub, Stream } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Latch, Layer, PubSub, Stream } from "effect"
 import type { Kafka, Postgres } from "../../index.ts"
 import * as Figures from "./Figures.ts"
+import * as Lag from "./Lag.ts"
+import * as Rate from "./Rate.ts"
 
 /** What a viewer is told, by name as in server-sent events. */
 export type Event =
-  | { readonly name: "current"; readonly data: Figures.Current }
+  | { readonly name: "current"; readonly data: Current }
   | { readonly name: "slow"; readonly data: Figures.Slow }
   /** Since when something cannot be read; null when all can again. */
   | { readonly name: "trouble"; readonly data: { readonly since: number | null } }
+
+export interface Current extends Figures.Current {
+  /** Clicks stored per second, of late; null until it is known. */
+  readonly rate: number | null
+}
+
+export interface Options {
+  /** The silence that ends a session: 30 minutes by default, and the processors' own setting otherwise. */
+  readonly sessionGap?: Duration.Input
+}
 
 export class LiveFigures extends Context.Service<LiveFigures, {
   /** What is known now, and then every change. A viewer that reads too slowly misses the older ones. */
@@ -24,10 +36,14 @@ const slowEvery = 5
 
 export const layer = (
   prefix: string,
+  { sessionGap = "30 minutes" }: Options = {},
 ): Layer.Layer<LiveFigures, never, Postgres.Postgres | Kafka.Cluster> =>
   Layer.effect(
     LiveFigures,
     Effect.gen(function* () {
+      const options = { prefix, sessionGap: Duration.fromInputUnsafe(sessionGap) }
+      const rate = Rate.make()
+      const watchLag = Lag.watch()
       const changes = yield* PubSub.sliding<Event>(8)
       const watched = Latch.makeUnsafe()
       const latest = new Map<Event["name"], Event>()
@@ -66,9 +82,18 @@ export const layer = (
 
       const current = reading(
         "current",
-        Effect.flatMap(Figures.current(prefix), (data) => tell({ name: "current", data })),
+        Effect.flatMap(
+          Figures.current(options),
+          (data) => tell({ name: "current", data: { ...data, rate: rate(data.at, data.stored) } }),
+        ),
       )
-      const slow = reading("slow", Effect.flatMap(Figures.slow(prefix), (data) => tell({ name: "slow", data })))
+      const slow = reading(
+        "slow",
+        Effect.flatMap(
+          Figures.slow(options),
+          (data) => tell({ name: "slow", data: { ...data, lag: data.lag && watchLag(data.at, data.lag) } }),
+        ),
+      )
 
       yield* Effect.forkScoped(Effect.forever(Effect.gen(function* () {
         yield* watched.await

@@ -1,268 +1,141 @@
 // @ts-check
-/** Follows the server's figures and draws them. Everything that comes from outside is set as text, never as markup. */
-// @ts-expect-error served beside this file, from the chart library's package
-import uPlot from "/uplot.js"
+/** Follows the server's figures and shows them. */
+import * as chart from "./chart.js"
+import { follow, note } from "./connection.js"
+import { show } from "./tables.js"
+import { clock, element, inMinutes, minute, moment, precise, reasons, whole, write } from "./words.js"
 
-/** @param {string} id */
-const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id))
+/** Where a first click can be sent to, if the server knows. @type {{ key: string, url?: string } | null} */
+let collector = null
 
-const whole = new Intl.NumberFormat()
-const precise = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 })
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" })
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" })
+/** So many minutes are shown: of the first hour only what there can be. @param {number} at @param {number | null} first */
+const windowOf = (at, first) => [15, 30].find((minutes) => first === null || at - first < minutes * minute) ?? 60
 
-const minute = 60_000
-const staleAfter = 5_000
-/** The server says something every ten seconds at least: after more silence the connection is gone, error or not. */
-const silentAfter = 15_000
+/** @typedef {{ at: number, minutes: [number, number][], before: number | null, rate: number | null, activeSessions: number, sessionGap: number, first: number | null, newest: number | null }} Current */
 
-/** When figures last came, and when anything did, by this machine's clock. */
-let heard = 0
-let alive = 0
-/** Since when the server cannot read its tables. @type {number | undefined} */
-let trouble
-let connected = false
-let empty = false
-
-/** @param {string} id @param {string} text */
-const write = (id, text) => {
-  const target = element(id)
-  if (target.textContent !== text) target.textContent = text
-}
-
-/** The server's colours, as the page has them in this mode. @param {string} name */
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
-
-/** @type {any} */
-let chart
-/** Minutes, clicks of full minutes, clicks of the one that is not over. @type {[number[], (number | null)[], (number | null)[]]} */
-let data = [[], [], []]
-
-/** @param {string} label @param {string} fill */
-const minuteBars = (label, fill) => ({
-  label,
-  fill: colour(fill),
-  width: 0,
-  paths: uPlot.paths.bars({ size: [0.82, 40], align: 1, radius: 0.12 }),
-  points: { show: false },
-})
-
-const draw = () => {
-  const place = element("chart")
-  chart?.destroy()
-  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } }
-  chart = new uPlot(
-    {
-      width: place.clientWidth,
-      height: place.clientHeight,
-      legend: { show: false },
-      cursor: { y: false, points: { size: 7 } },
-      scales: {
-        x: {
-          range: (/** @type {any} */ _, /** @type {number} */ first, /** @type {number} */ last) => [first, last + 60],
-        },
-        y: {
-          range: (
-            /** @type {any} */ _,
-            /** @type {number} */ _least,
-            /** @type {number} */ most,
-          ) => [0, Math.max(4, most * 1.1)],
-        },
-      },
-      axes: [
-        {
-          ...axis,
-          values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((second) => clock.format(second * 1000)),
-          space: 70,
-        },
-        {
-          ...axis,
-          values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((count) => whole.format(count)),
-          size: 62,
-        },
-      ],
-      series: [{}, minuteBars("Clicks", "--accent"), minuteBars("Clicks so far", "--accent-soft")],
-    },
-    data,
-    place,
-  )
-}
-
-/** @param {{ at: number, minutes: [number, number][], rate: number, activeSessions: number, newest: number | null }} figures */
-const showCurrent = ({ at, minutes, rate, activeSessions, newest }) => {
-  heard = performance.now()
+/** @param {Current} figures */
+const showCurrent = ({ at, minutes, before, rate, activeSessions, sessionGap, first, newest }) => {
+  note(at)
   const counts = new Map(minutes)
   const last = Math.floor(at / minute) * minute
-  const times = Array.from({ length: 60 }, (_, i) => last - (59 - i) * minute)
-  data = [
+  const total = minutes.reduce((sum, [, clicks]) => sum + clicks, 0)
+  const full = total - (counts.get(last) ?? 0)
+  write(element("rate"), rate === null ? "–" : (rate < 100 ? precise : whole).format(rate))
+  write(element("hour"), whole.format(total))
+  write(element("change"), comparison(full, before, at, first))
+  write(element("sessions"), whole.format(activeSessions))
+  write(element("gap"), `in the last ${inMinutes(sessionGap)}`)
+  showMinutes(counts, last, windowOf(at, first))
+  showNotice(total, newest)
+}
+
+/** @param {number} full @param {number | null} before @param {number} at @param {number | null} first */
+const comparison = (full, before, at, first) => {
+  if (!before) return first !== null && at - first < 60 * minute ? `since ${clock.format(first)}` : ""
+  const percent = Math.round(100 * (full / before - 1))
+  return percent === 0
+    ? "as in the hour before"
+    : `${whole.format(Math.abs(percent))} % ${percent > 0 ? "more" : "less"} than the hour before`
+}
+
+const details = /** @type {HTMLDetailsElement} */ (document.querySelector("details"))
+let showTable = () => {}
+details.addEventListener("toggle", () => showTable())
+
+/** @param {Map<number, number>} counts @param {number} last @param {number} length */
+const showMinutes = (counts, last, length) => {
+  const times = Array.from({ length }, (_, i) => last - (length - 1 - i) * minute)
+  const clicksAt = (/** @type {number} */ time) => counts.get(time) ?? 0
+  const begun = times.findIndex((time) => counts.has(time))
+  // The first minute with clicks may have begun before they did.
+  const full = begun < 0 ? [] : times.slice(begun + 1, -1).map(clicksAt)
+  const mean = full.length < 2 ? null : full.reduce((sum, clicks) => sum + clicks, 0) / full.length
+  chart.show([
     times.map((time) => time / 1000),
     times.map((time) => time === last ? null : counts.get(time) ?? null),
     times.map((time) => time === last ? counts.get(time) ?? null : null),
-  ]
-  chart?.setData(data)
-  const total = minutes.reduce((sum, [, clicks]) => sum + clicks, 0)
-  write("rate", precise.format(rate))
-  write("hour", whole.format(total))
-  write("sessions", whole.format(activeSessions))
-  element("chart").setAttribute(
-    "aria-label",
-    `Clicks per minute over the last hour: ${whole.format(total)} in all, ${
-      whole.format(counts.get(last - minute) ?? 0)
-    } ` +
-      `in the last full minute, ${whole.format(Math.max(0, ...counts.values()))} at most`,
-  )
-  minuteRows = times.toReversed().map((time) => [clock.format(time), whole.format(counts.get(time) ?? 0)])
-  showMinutes()
-  empty = total === 0
+  ], mean)
+  write(element("window"), `last ${length} min`)
+  element("mean").hidden = mean === null
+  write(element("mean"), mean === null ? "" : `mean ${(mean < 100 ? precise : whole).format(mean)}`)
+  const sum = times.reduce((sum, time) => sum + clicksAt(time), 0)
+  const label = `Clicks per minute over the last ${length} minutes: ${whole.format(sum)} in all, ` +
+    `${whole.format(clicksAt(last - minute))} in the last full minute, ` +
+    `${whole.format(Math.max(0, ...times.map(clicksAt)))} at most`
+  if (element("chart").ariaLabel !== label) element("chart").ariaLabel = label
+  showTable = () => {
+    if (!details.open) return
+    const rows = times.toReversed().map((time) => ({
+      name: clock.format(time),
+      value: whole.format(clicksAt(time)),
+      more: time === last ? "so far" : "",
+    }))
+    show("minutes", rows, "")
+  }
+  showTable()
+}
+
+/** @param {number} total @param {number | null} newest */
+const showNotice = (total, newest) => {
   const notice = element("notice")
-  notice.hidden = !empty
-  if (empty) {
-    notice.textContent = newest === null
-      ? "No clicks yet. Send one: "
-      : `No clicks in the last hour; the newest are of ${moment.format(newest)}. Send one: `
-    const line = document.createElement("code")
-    line.textContent = `curl -u demo: ${location.origin}/v1/track -d '{"anonymousId":"me","event":"Hello"}'`
-    notice.append(line)
-  }
-  showState()
+  notice.hidden = total > 0
+  if (total > 0) return
+  const what = newest === null
+    ? "No clicks yet."
+    : `No clicks in the last hour; the newest are of ${moment.format(newest)}.`
+  const line = collector === null
+    ? ""
+    : `curl -u ${collector.key}: ${collector.url ?? location.origin}/v1/track -d '{"anonymousId":"me","event":"Hello"}'`
+  const next = line === "" ? " They show here as soon as they are stored." : " Send one: "
+  if (notice.textContent === what + next + line) return
+  notice.replaceChildren(what + next)
+  if (line !== "") notice.appendChild(document.createElement("code")).textContent = line
 }
 
-/** @type {string[][]} */
-let minuteRows = []
-const details = /** @type {HTMLDetailsElement} */ (document.querySelector("details"))
-const showMinutes = () => details.open && rows("minutes", minuteRows, "")
-details.addEventListener("toggle", showMinutes)
+/** @typedef {{ step: string, topic: string, records: number | null, state: "steady" | "growing" | "stopped" }} Lag */
+/** @typedef {{ users: [string, number][], pages: [string, number][], deadLetters: [string, number][], late: number, lag: Lag[] | null }} Slow */
 
-/** What tables show, so that they are left alone while it is the same. @type {Map<string, string>} */
-const shown = new Map()
-
-/** @param {any} figures */
+/** @param {Slow} figures */
 const showSlow = ({ users, pages, deadLetters, late, lag }) => {
-  bars("users", users, "Nobody in the last 15 minutes")
-  bars("pages", pages, "None in the last 15 minutes")
-  rows(
+  show("users", ranking(users, 6), "Nobody in the last 15 minutes")
+  show("pages", ranking(pages, 10), "None in the last 15 minutes")
+  show(
     "letters",
-    deadLetters.map((/** @type {[string, number]} */ [reason, count]) => [reason, whole.format(count)]),
-    "None",
+    deadLetters.map(([name, count]) => ({ name, note: reasons[name] ?? "", value: whole.format(count) })),
+    "None in the last 24 hours",
   )
-  write(
-    "dead",
-    whole.format(
-      deadLetters.reduce((/** @type {number} */ sum, /** @type {[string, number]} */ [, count]) => sum + count, 0),
-    ),
-  )
-  write("late", whole.format(late))
-  if (lag === null) rows("lag", [], "Kafka does not answer")
-  else {
-    rows(
-      "lag",
-      lag.map((/** @type {any} */ { group, topic, records }) => [topic, group, whole.format(records)]),
-      "No group has read anything yet",
-    )
-  }
+  showAmount("dead", deadLetters.reduce((sum, [, count]) => sum + count, 0))
+  showAmount("late", late)
+  show("lag", lag === null ? [] : lag.map(lagRow(lag)), "Kafka does not answer")
 }
 
-/** @param {string} id @param {[string, number][]} counts @param {string} none */
-const bars = (id, counts, none) => {
+/** What should be nothing stands out where it is not. @param {string} id @param {number} amount */
+const showAmount = (id, amount) => {
+  write(element(id), whole.format(amount))
+  element(id).parentElement?.classList.toggle("some", amount > 0)
+}
+
+/** @param {[string, number][]} counts @param {number} tail */
+const ranking = (counts, tail) => {
   const most = Math.max(1, ...counts.map(([, count]) => count))
-  const made = rows(id, counts.map(([name, count]) => [name, whole.format(count)]), none)
-  made.forEach((row, i) => {
-    if (counts[i] === undefined) return
-    row.classList.add("bar")
-    row.style.setProperty("--share", `${100 * counts[i][1] / most}%`)
+  return counts.map(([name, count]) => ({ name, value: whole.format(count), share: count / most, tail }))
+}
+
+/** A few records are always under way: the bars' scale is never less than a thousand. @param {Lag[]} all */
+const lagRow = (all) => {
+  const most = Math.max(1_000, ...all.map(({ records }) => records ?? 0))
+  return (/** @type {Lag} */ { step, topic, records, state }) => ({
+    name: step,
+    note: topic,
+    value: records === null ? "never read" : whole.format(records),
+    more: state === "stopped" && records !== null ? "stopped" : state === "growing" ? "growing" : "",
+    share: (records ?? 0) / most,
+    warns: state !== "steady" || records === null,
   })
 }
 
-/** Fills a table's body; cells that are cut short tell all of it on hover. @param {string} id @param {string[][]} cells @param {string} none */
-const rows = (id, cells, none) => {
-  const content = JSON.stringify([cells, none])
-  if (shown.get(id) === content) return []
-  shown.set(id, content)
-  const made = cells.map((texts) => {
-    const row = document.createElement("tr")
-    for (const text of texts) {
-      const cell = row.insertCell()
-      cell.textContent = text
-      cell.title = text
-    }
-    return row
-  })
-  if (made.length === 0) {
-    const row = document.createElement("tr")
-    const cell = row.insertCell()
-    cell.colSpan = 3
-    cell.className = "none"
-    cell.textContent = none
-    made.push(row)
-  }
-  element(id).replaceChildren(...made)
-  return made
-}
-
-const showState = () => {
-  const age = performance.now() - heard
-  const isOld = heard > 0 && age > staleAfter
-  const state = element("state")
-  const [name, text] = !connected
-    ? ["gone", heard === 0 ? "The server does not answer" : "The server is gone. Trying again"]
-    : trouble !== undefined
-    ? ["stale", `Not all can be read since ${clock.format(trouble)}`]
-    : heard === 0
-    ? ["waiting", "Connecting"]
-    : isOld
-    ? ["stale", "Stale"]
-    : ["live", "Live"]
-  if (state.dataset["state"] !== name) state.dataset["state"] = name
-  write("state", text)
-  // Beside what is announced, for it changes every second.
-  write("age", isOld ? `figures are ${whole.format(Math.round(age / 1000))} s old` : "")
-}
-
-/** The browser tries again by itself after a break it sees, but not after a silence, nor after an answer that is no stream. */
-const follow = () => {
-  const source = new EventSource("/figures")
-  const again = () => {
-    clearInterval(watch)
-    source.close()
-    setTimeout(follow, 2_000)
-  }
-  const watch = setInterval(() => {
-    if (!connected || performance.now() - alive < silentAfter) return
-    connected = false
-    showState()
-    again()
-  }, 1_000)
-  source.onopen = () => {
-    connected = true
-    trouble = undefined
-    alive = performance.now()
-    showState()
-  }
-  source.onerror = () => {
-    connected = false
-    showState()
-    if (source.readyState === EventSource.CLOSED) again()
-  }
-  /** @param {string} name @param {(data: any) => void} show */
-  const on = (name, show) =>
-    source.addEventListener(name, ({ data }) => {
-      alive = performance.now()
-      show(JSON.parse(data))
-    })
-  on("beat", () => {})
-  on("current", showCurrent)
-  on("slow", showSlow)
-  on("trouble", ({ since }) => {
-    trouble = since ?? undefined
-    showState()
-  })
-}
-
-draw()
-follow()
-setInterval(showState, 1_000)
-new ResizeObserver(() => {
-  const place = element("chart")
-  chart?.setSize({ width: place.clientWidth, height: place.clientHeight })
-}).observe(element("chart"))
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw)
+follow({
+  hello: (data) => collector = data.collector,
+  current: showCurrent,
+  slow: showSlow,
+})
