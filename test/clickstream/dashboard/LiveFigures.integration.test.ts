@@ -68,8 +68,8 @@ const count = (names: ReadonlyArray<string>) => {
   return [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
 }
 
-const figures = (url: string) =>
-  LiveFigures.layer("").pipe(
+const figures = (url: string, options?: LiveFigures.Options) =>
+  LiveFigures.layer("", options).pipe(
     Layer.provideMerge(
       Layer.merge(
         KafkaMemory.layer(),
@@ -101,10 +101,49 @@ Database.describeWithDatabase("LiveFigures", () => {
       }
       assert.strictEqual(current!.data.activeSessions, 1)
       assert.strictEqual(current!.data.newest, Math.floor(now / minute) * minute)
+      assert.strictEqual(current!.data.first, Math.floor((now - 299 * 20_000) / minute) * minute)
+      assert.isNull(current!.data.before, "there is no whole hour before the last one")
       assert.deepStrictEqual(slow!.data.pages, count(within(15 * minute).map(({ path }) => path)))
       assert.deepStrictEqual(slow!.data.deadLetters, [["DecodeError", 2]])
       assert.strictEqual(slow!.data.late, 1)
     }).pipe(Effect.scoped))
+
+  it.live(
+    "follow the session gap that is set, compare with the hour before, and tell how fast clicks are stored",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* Database.fresh
+        const context = yield* Layer.build(figures(url, { sessionGap: "90 minutes" }))
+        yield* Effect.provideContext(Tables.migrate(), context)
+        const sql = yield* Database.connect(url)
+        yield* fill(sql)
+        const old = new Date(Math.floor(Date.now() / minute - 150) * minute).toISOString()
+        yield* Effect.promise(() => sql`insert into clicks_per_minute values ('u0', ${old}, 7, true)`)
+        // A backlog: what is stored now came long ago.
+        yield* Effect.forkScoped(Effect.forever(Effect.andThen(
+          Effect.promise(() =>
+            sql`insert into clicks (event_id, kind, "user", event_time, time_rule, received_at, bot, source, session_id,
+            session_number) select gen_random_uuid(), 'page', 'u', ${old}, 'given', ${old}, false, 'test', 's', 1
+            from generate_series(1, 100)`
+          ),
+          Effect.sleep("100 millis"),
+        )))
+        const { events } = Context.get(context, LiveFigures.LiveFigures)
+        const seen = yield* Stream.runCollect(Stream.takeUntil(
+          Stream.filter(events, (event) => event.name === "current"),
+          (event) => event.name === "current" && event.data.rate !== null && event.data.rate > 0,
+        ))
+        const [first, last] = [seen[0]!, seen.at(-1)!]
+        if (first.name !== "current" || last.name !== "current") return
+        assert.isNull(first.data.rate)
+        assert.isAbove(last.data.rate!, 100)
+        assert.strictEqual(first.data.activeSessions, 2)
+        assert.strictEqual(first.data.sessionGap, 90 * minute)
+        // Three clicks a minute, from an hour to 100 minutes ago.
+        assert.approximately(first.data.before!, 120, 6)
+      }).pipe(Effect.scoped),
+    40_000,
+  )
 
   it.live("are read once for all who watch, and not while nobody does", () =>
     Effect.gen(function* () {
