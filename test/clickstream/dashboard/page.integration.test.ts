@@ -156,7 +156,7 @@ Browser.describeWithBrowser("the dashboard's page", () => {
 
   it.live("has no sideways scroll on any screen, and wraps no word", () =>
     Effect.gen(function* () {
-      const { url } = yield* serve([current(90, { before: 50_000 }), slow()])
+      const { url, tell } = yield* serve([current(90, { before: 50_000 }), slow()])
       const page = yield* open(url)
       yield* reads(page, "#lag", /Store counts/)
       for (const [width, height] of [[320, 700], [390, 844], [768, 1024], [1024, 768], [1440, 900], [1920, 1080]]) {
@@ -175,11 +175,14 @@ Browser.describeWithBrowser("the dashboard's page", () => {
         const chart = yield* ask<number>(page, `document.querySelector("#chart").clientHeight`)
         assert.isAtLeast(chart, 240)
       }
-      const bottom = yield* ask<number>(
+      const bottom = ask<number>(
         page,
         `document.querySelector("main").lastElementChild.getBoundingClientRect().bottom`,
       )
-      assert.isAtMost(bottom, 1080, "everything is in the first screen of a wall")
+      assert.isAtMost(yield* bottom, 1080, "everything is in the first screen of a wall")
+      yield* tell(current(0))
+      yield* reads(page, "#notice", /No clicks/)
+      assert.isAtMost(yield* bottom, 1080, "with a notice as well")
     }).pipe(Effect.scoped), 60_000)
 
   it.live("has rows with headers, and one empty cell as wide as its table", () =>
