@@ -314,6 +314,8 @@ Browser.describeWithBrowser("the dashboard's page", () => {
         assert.strictEqual(yield* ask(page, "document.title"), "Server gone: Millrace")
         yield* Effect.promise(() => page.waitForTimeout(400))
         assert.strictEqual(yield* ask(page, `getComputedStyle(document.querySelector("main")).opacity`), "0.45")
+        yield* Effect.promise(() => page.setViewportSize({ width: 390, height: 844 }))
+        assert.strictEqual(yield* ask(page, "document.documentElement.scrollWidth"), 390)
         yield* serve([current(3), slow()], {}, first.port)
         yield* reads(page, "#state", /^Live$/)
         assert.isTrue(yield* ask(page, `document.querySelector("#alarm").hidden`))
