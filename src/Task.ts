@@ -34,6 +34,8 @@ export class Task extends Context.Service<Task, {
   read<A>(topic: Topic<A>): Stream.Stream<Batch<Raw<A>>, PipelineError>
   /** The clock of one topic where the task starts: as it was committed with the position. */
   clock(topic: AnyTopic): Clock
+  /** Whether nothing of a topic is on its way: the brokers have no more, and what they had has come through. */
+  isDry(topic: AnyTopic): boolean
 }>()("millrace/Task") {}
 
 /**

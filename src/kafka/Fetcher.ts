@@ -44,8 +44,8 @@ export interface Reading {
   readonly next: Effect.Effect<Readable, KafkaError>
   /** Bytes that are no longer in flight. */
   release(bytes: number): void
-  /** The end of what read_committed readers can see, as last heard; -1 before the first answer. */
-  readonly lastStableOffset: () => number
+  /** Whether the broker has said that there is no more, and all that came has been taken. */
+  readonly isDry: () => boolean
 }
 
 export interface Fetcher {
@@ -56,7 +56,7 @@ export interface Fetcher {
 interface Partition extends TopicPartition {
   position: number
   held: number
-  lastStableOffset: number
+  isAtEnd: boolean
   readonly fetched: Queue.Queue<Readable, KafkaError>
 }
 
@@ -90,9 +90,10 @@ export const make = Effect.fnUntraced(function* (
 
   const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition) {
     if (!reading.has(partition)) return
-    partition.lastStableOffset = answer.lastStableOffset
+    partition.isAtEnd = false
     if (answer.error === null) {
       const records = readable(answer, partition.position)
+      partition.isAtEnd = records.next >= answer.lastStableOffset
       if (records.next === partition.position) return
       partition.position = records.next
       partition.held += records.size
@@ -140,8 +141,14 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
+  /** A broker that does not answer may have more. */
+  const unknown = (node: number) => {
+    for (const one of reading) if (leaders.of(one.topic, one.partition) === node) one.isAtEnd = false
+  }
+
   const pollForEver = (node: number) =>
     poll(node).pipe(
+      Effect.tapError(() => Effect.sync(() => unknown(node))),
       Effect.catch((error) => retriable.has(error.code) ? refreshed : failAll(node, error)),
       Effect.andThen(Effect.suspend(() => startNodes)),
       Effect.forever,
@@ -181,7 +188,7 @@ export const make = Effect.fnUntraced(function* (
     read: Effect.fnUntraced(function* ({ topic, partition }, offset) {
       yield* Effect.ignore(leaders.ensure([topic]))
       const fetched = yield* Queue.unbounded<Readable, KafkaError>()
-      const one: Partition = { topic, partition, position: offset, held: 0, lastStableOffset: -1, fetched }
+      const one: Partition = { topic, partition, position: offset, held: 0, isAtEnd: false, fetched }
       const release = (bytes: number) => {
         const released = Math.min(bytes, one.held)
         if (released === 0) return
@@ -200,7 +207,7 @@ export const make = Effect.fnUntraced(function* (
       )
       yield* startNodes
       wake()
-      return { next: Queue.take(fetched), release, lastStableOffset: () => one.lastStableOffset }
+      return { next: Queue.take(fetched), release, isDry: () => one.isAtEnd && Queue.sizeUnsafe(fetched) === 0 }
     }),
   }
 })

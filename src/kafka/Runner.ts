@@ -285,7 +285,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     )
     if (claims === undefined) {
       member = undefined
-      return
+      return Latch.openUnsafe(fenced)
     }
     for (const [i, id] of owned.entries()) {
       const claim = claims[i]!

@@ -79,6 +79,8 @@ export const make = Effect.fnUntraced(function* (
   let committing = false
   /** Fetches that have not come through with their last row, by the position after them. */
   const atHand = new Set<string>()
+  /** Topics of which a fetch waits until the task may pull. */
+  const atGate = new Set<string>()
   let heldBack = 0
   let draining = false
   let failure: Cause.Cause<unknown> | undefined
@@ -115,7 +117,9 @@ export const make = Effect.fnUntraced(function* (
       readings.set(topic.name, reading)
       const pull = Effect.gen(function* () {
         const fetched = yield* Effect.mapError(reading.next, asPipelineError)
+        atGate.add(topic.name)
         yield* gate.await
+        atGate.delete(topic.name)
         const source = sourceOf(topic, id.partition, fetched, upstream.get(topic.name))
         entered(source)
         return [fromSource(source, source.bytes as ReadonlyArray<unknown> as ReadonlyArray<Raw<A>>)] as const
@@ -151,10 +155,13 @@ export const make = Effect.fnUntraced(function* (
 
   const attempt = Effect.suspend(() => {
     atHand.clear()
+    atGate.clear()
     readings = new Map()
     const clock = (topic: Topic<unknown>) => clocks.get(topic.name) ?? unheard
+    const isDry = ({ name }: Topic<unknown>) =>
+      readings.get(name)!.isDry() && !atGate.has(name) && ![...atHand].some((fetch) => fetch.startsWith(`${name}:`))
     return Topology.running(options.flow).pipe(
-      Stream.provideService(Task, Task.of({ partition: id.partition, read, clock })),
+      Stream.provideService(Task, Task.of({ partition: id.partition, read, clock, isDry })),
       Stream.provideService(Logged, Logged.of({ store: open })),
       Stream.provideService(HoldingBack, holdingBack),
       Stream.runForEach((batch) => Effect.sync(() => emerged(batch as Batch<unknown>))),

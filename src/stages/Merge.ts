@@ -65,6 +65,7 @@ const refuseState = (flow: AnyFlow): void => {
 
 /** One input of a merge by time: its next batch, if it has come, and its stream time after the last row taken. */
 interface Side<A, F, E> {
+  readonly flow: AnyFlow
   readonly pull: Pull.Pull<readonly [Batch<A, F>, ...Array<Batch<A, F>>], E>
   next: Arrived<A, F> | undefined
   pulling: boolean
@@ -91,7 +92,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     const task = yield* Task
     const holdingBack = yield* HoldingBack
     const side = (flow: AnyFlow, pull: AnySide["pull"]): AnySide => (
-      { pull, next: undefined, pulling: false, failure: undefined, idle: false, now: startOf(flow, task) }
+      { flow, pull, next: undefined, pulling: false, failure: undefined, idle: false, now: startOf(flow, task) }
     )
     const a = side(left, yield* Stream.toPull(input(left)))
     const b = side(right, yield* Stream.toPull(input(right)))
@@ -156,7 +157,8 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       const waitsOnlyForOther = a.next !== undefined || b.next !== undefined
       const wait = waitsOnlyForOther
         ? Effect.map(holdingBack(Effect.timeoutOption(Deferred.await(arrived), idle)), (came) => {
-          if (Option.isNone(came)) (a.next === undefined ? a : b).idle = true
+          const silent = a.next === undefined ? a : b
+          if (Option.isNone(came)) silent.idle = isDry(silent.flow, task)
         })
         : Deferred.await(arrived)
       return start(a).pipe(Effect.andThen(start(b)), Effect.andThen(wait), Effect.andThen(pull))
@@ -166,6 +168,9 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
 
 /** Stream time after the next row. */
 const clockOf = ({ batch, row }: Arrived<unknown, unknown>): number => batch.time?.rowClock[row] ?? -Infinity
+
+const isDry = (flow: AnyFlow, task: Task["Service"]): boolean =>
+  Array.from(Topology.roots(flow)).every((root) => task.isDry(root.node.reads[0]!))
 
 /** The stream time at which a flow's topics were left. */
 const startOf = (flow: AnyFlow, task: Task["Service"]): number =>

@@ -120,6 +120,7 @@ export const run = <A, F, E>(
           Stream.rechunk(1),
         ),
       clock: (topic) => start.clocks.get(topic) ?? unheard,
+      isDry: () => true,
     })
     const logged = LoggedState.of({
       store: (spec) =>
