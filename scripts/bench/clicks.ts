@@ -233,6 +233,20 @@ const print = (all: ReadonlyArray<Figures>) => {
   }
 }
 
+/** What Millrace must reach; prints it, and answers whether it does. */
+const meetsGoals = (all: ReadonlyArray<Figures>): boolean => {
+  const of = (name: Name) => all.filter((one) => one.name === name)
+  const fastest = (name: Name) => Math.max(...of(name).map(({ perSecond }) => perSecond))
+  const peak = Math.min(...of("millrace").map(({ peakMegabytes }) => peakMegabytes))
+  const goals = [
+    ["at least as fast as Kafka Streams on 2 threads", fastest("millrace") >= fastest("streams2")],
+    ["memory below 400 MB", peak < 400],
+  ] as const
+  console.log()
+  for (const [goal, isMet] of goals) console.log(`${isMet ? "met" : "MISSED"}: ${goal}`)
+  return goals.every(([, isMet]) => isMet)
+}
+
 const program = Effect.gen(function* () {
   yield* createTopics("raw")
   yield* produce
@@ -250,6 +264,7 @@ const program = Effect.gen(function* () {
     }
   }
   print(all)
+  return meetsGoals(all)
 })
 
 buildStreams()
@@ -258,9 +273,9 @@ try {
   const layer = Producer.layer({ linger: "20 millis" }).pipe(
     Layer.provideMerge(KafkaClient.layer({ brokers: [`127.0.0.1:${port}`] })),
   )
-  await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(layer)))
+  process.exitCode = await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(layer))) ? 0 : 1
 } finally {
   kafka("stop")
   rmSync(directory, { recursive: true, force: true })
 }
-process.exit(0)
+process.exit()
