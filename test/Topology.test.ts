@@ -1,0 +1,59 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Schema } from "effect"
+import {
+  Aggregate,
+  DeadLetter,
+  Decode,
+  Failures,
+  Flow,
+  Guarantee,
+  Ingest,
+  merge,
+  Pipeline,
+  Task,
+} from "../src/index.ts"
+import { Dlt, readings } from "./support/Readings.ts"
+
+const [In, Other] = [readings("in", 1), readings("other", 1)]
+
+const decoded = (topic: typeof In) => Ingest.topic(topic).pipe(Decode.schema, Failures.routeAll(DeadLetter.to(Dlt)))
+
+const refusal = (make: () => unknown): Task.PipelineError => {
+  try {
+    make()
+  } catch (error) {
+    assert.instanceOf(error, Task.PipelineError)
+    return error
+  }
+  assert.fail("it was not refused")
+}
+
+describe("Pipeline.make", () => {
+  it("refuses to read one topic twice, and reads a flow that is used twice once", () => {
+    const { reason, message } = refusal(() =>
+      Pipeline.make("p", decoded(In).pipe(merge(decoded(In))), Guarantee.exactlyOnce())
+    )
+    assert.strictEqual(reason, "Definition")
+    assert.match(message, /^pipeline p reads topic in twice/)
+    const flow = decoded(In)
+    const once = Pipeline.make(
+      "p",
+      flow.pipe(merge(flow.pipe(Flow.map((reading) => reading)))),
+      Guarantee.exactlyOnce(),
+    )
+    assert.deepStrictEqual(Pipeline.plan(once).flows.flatMap(({ reads }) => reads.map(({ name }) => name)), ["in"])
+  })
+
+  it("refuses two stores of one name", () => {
+    const count = Aggregate.running({ name: "n", state: Schema.Int, initial: () => 0, add: (n: number) => n + 1 })
+    const { reason, message } = refusal(() =>
+      Pipeline.make(
+        "p",
+        decoded(In).pipe(merge(decoded(Other)), count, count, Failures.routeAll(DeadLetter.to(Dlt))),
+        Guarantee.exactlyOnce(),
+      )
+    )
+    assert.strictEqual(reason, "Definition")
+    assert.match(message, /^pipeline p has two stores named n/)
+  })
+})

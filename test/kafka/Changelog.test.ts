@@ -1,0 +1,133 @@
+/** State that does not fit: what a pipeline refuses to start with, and says. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Schema, type Scope } from "effect"
+import {
+  Admin,
+  Aggregate,
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Guarantee,
+  Ingest,
+  Pipeline,
+  Topic,
+} from "../../src/index.ts"
+import { Cluster } from "../../src/kafka/Cluster.ts"
+import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
+import { append, Dlt, readings, running } from "../support/Readings.ts"
+import { stop, until } from "../support/Simulation.ts"
+
+const In = readings("in", 1)
+const Sums = Topic.make({
+  name: "sums",
+  description: "",
+  owner: "",
+  schema: Schema.Struct({ key: Schema.String, value: Schema.Int }),
+  partitions: 1,
+})
+const where = { topic: "in", partition: 0 }
+const changelog = "summing-sums-changelog"
+
+const summing = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
+  Pipeline.make(
+    "summing",
+    Ingest.topic(In).pipe(
+      Decode.schema,
+      Aggregate.running({ name: "sums", state: Schema.Int, initial: () => 0, add: (sum) => sum + 1 }),
+      Deliver.to(Sums),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+    ),
+    guarantee,
+  )
+
+const sums = Effect.flatMap(
+  ClusterMemory.Control,
+  (control) =>
+    Effect.map(
+      control.records("sums"),
+      (records) => records.map(({ value }) => (JSON.parse(String(value)) as { value: number }).value),
+    ),
+)
+
+/** Counts three records, and stops. */
+const counted = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
+  Effect.gen(function* () {
+    yield* Admin.createTopics([In, Sums, Dlt])
+    const fiber = yield* running(summing(guarantee))
+    for (const id of [0, 1, 2]) {
+      yield* append("in", 0, [{ id, at: 1 }])
+      yield* until("its count", Effect.map(sums, (sums) => sums.at(-1) === id + 1))
+    }
+    yield* stop(fiber)
+  })
+
+/** Sets the group's position, as an operator's tool does, but keeps what it says of the last commit. */
+const setPosition = (offset: number) =>
+  Effect.gen(function* () {
+    const cluster = yield* Cluster
+    const [{ metadata } = { metadata: "" }] = yield* cluster.offsetFetch("summing", [where], true)
+    yield* cluster.offsetCommit({ group: "summing", generation: -1, memberId: "" }, [{ ...where, offset, metadata }])
+  })
+
+/** What the pipeline fails with when it is started again. */
+const refusal = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
+  Effect.gen(function* () {
+    const fiber = yield* running(summing(guarantee))
+    yield* until("the end", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+    return yield* Effect.flip(Fiber.join(fiber))
+  })
+
+const test = <E>(name: string, body: Effect.Effect<void, E, Cluster | ClusterMemory.Control | Scope.Scope>) =>
+  it.effect(name, () => Effect.provide(Effect.scoped(body), ClusterMemory.layer()))
+
+describe("Changelog", () => {
+  for (const offset of [1, 5]) {
+    test(
+      `stops a task whose group stands at ${offset} and its log at 3, under exactly-once`,
+      Effect.gen(function* () {
+        yield* counted(Guarantee.exactlyOnce())
+        yield* setPosition(offset)
+        const error = yield* refusal(Guarantee.exactlyOnce())
+        assert.strictEqual(error.reason, "State")
+        assert.include(
+          error.message,
+          `changelog ${changelog} partition 0: it stands at offset 3 of topic in, but its group stands at ${offset}`,
+        )
+      }),
+    )
+  }
+
+  test(
+    "may be ahead of the group under at-least-once",
+    Effect.gen(function* () {
+      yield* counted(Guarantee.atLeastOnce())
+      yield* setPosition(1)
+      yield* running(summing(Guarantee.atLeastOnce()))
+      yield* until("the repeats", Effect.map(sums, (sums) => sums.at(-1) === 5))
+    }),
+  )
+
+  test(
+    "stops a task whose log is gone",
+    Effect.gen(function* () {
+      yield* counted(Guarantee.exactlyOnce())
+      yield* Effect.flatMap(Cluster, (cluster) => cluster.deleteTopics([changelog]))
+      const error = yield* refusal(Guarantee.exactlyOnce())
+      assert.strictEqual(error.reason, "State")
+      assert.include(error.message, `changelog ${changelog} partition 0: it holds no positions`)
+    }),
+  )
+
+  test(
+    "must have as many partitions as the topic that it belongs to",
+    Effect.gen(function* () {
+      yield* Admin.createTopics([In, Sums, Dlt])
+      const cluster = yield* Cluster
+      yield* cluster.createTopics([{ topic: changelog, partitions: 2, replicationFactor: 1, config: {} }])
+      const error = yield* refusal(Guarantee.exactlyOnce())
+      assert.strictEqual(error.reason, "Definition")
+      assert.include(error.message, `changelog ${changelog} has 2 partitions and the topic it belongs to 1`)
+    }),
+  )
+})
