@@ -362,7 +362,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       const ends = yield* endsOf(cluster, reads.map((topic) => topic.name), partitions[flow]!)
       while (member === undefined || behind(flow, ends)) {
         yield* commit(true)
-        yield* Effect.sleep("20 millis")
+        yield* Effect.sleep("50 millis")
       }
     }
   })
