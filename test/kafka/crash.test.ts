@@ -155,9 +155,9 @@ describe("exactly once", () => {
 describe("records that move between tasks, and their time", () => {
   const visiting = Visiting.pipeline(Guarantee.exactlyOnce())
   const steps = Visiting.input(new Dice(1), 10)
-  const through = (fault: (kill: Effect.Effect<void>) => Faults.Plan, at: string) =>
+  const through = (at: string, faults: Parameters<typeof Simulation.throughSteps>[3], pipeline = visiting) =>
     Effect.gen(function* () {
-      const { calls, read } = yield* Simulation.throughSteps(visiting, Visiting.topics, steps, fault)
+      const { calls, read } = yield* Simulation.throughSteps(pipeline, Visiting.topics, steps, faults)
       const results = Visiting.observed(read)
       assert.deepStrictEqual(results, yield* Visiting.expected(read), at)
       return { calls, results }
@@ -167,19 +167,41 @@ describe("records that move between tasks, and their time", () => {
     "are as without a crash when a program dies at any one step of a commit",
     () =>
       Effect.gen(function* () {
-        const whole = yield* through(() => Faults.none, "no fault")
+        const whole = yield* through("no fault", [])
         for (const result of Object.values(whole.results)) assert.isNotEmpty(result)
         const ofFirstHalf = ({ moved, newest }: Visiting.Results) => ({ moved, newest })
         for (const { operation, count } of whole.calls.filter(({ operation }) => patient.has(operation))) {
-          for (const [name, fault] of faults.slice(0, 2)) {
-            const at = `${name} ${operation} ${count}`
-            const { results } = yield* through((kill) => Faults.at(operation, count, fault(kill)), at)
+          for (const fault of [Faults.crash, Faults.crashAfter]) {
+            const at = `${fault === Faults.crash ? "before" : "after"} ${operation} ${count}`
+            const { results } = yield* through(at, [(kill) => Faults.at(operation, count, fault(kill))])
             assert.deepStrictEqual(ofFirstHalf(results), ofFirstHalf(whole.results), at)
           }
         }
       }),
     120_000,
   )
+
+  it.effect(
+    "are the same when the program that takes over dies before its first commit",
+    () =>
+      Effect.gen(function* () {
+        for (let commit = 2; commit < 10; commit++) {
+          yield* through(`commit ${commit}`, [
+            (kill) => Faults.at("EndTxn", commit, Faults.crash(kill)),
+            (kill) => Faults.at("EndTxn", 1, Faults.crash(kill)),
+          ])
+        }
+      }),
+    60_000,
+  )
+
+  it.effect("are the same when tasks fail and are tried again", () =>
+    Effect.gen(function* () {
+      for (let batch = 2; batch < 30; batch += 3) {
+        const stumbling = Visiting.pipeline(Guarantee.exactlyOnce(), [batch, batch + 1, batch + 10])
+        yield* through(`stumbles at ${batch}`, [], stumbling)
+      }
+    }), 60_000)
 })
 const valueOf = (count: string): number => (JSON.parse(count) as { value: number }).value
 

@@ -175,25 +175,27 @@ export const throughFault = (
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay })))
 
 /**
- * Runs a program over input that comes step by step, with a fault in its way; where the fault kills it, a second one takes
- * over. Answers the calls of the first one, and what stands in the topics in the end.
+ * Runs a program over input that comes step by step, with a fault in its way; where the fault kills it, another takes over
+ * that may have a fault of its own. Answers the calls of the first one, and what stands in the topics in the end.
  */
 export const throughSteps = (
   pipeline: Pipeline.Pipeline<unknown, Cluster | Task.Task | Task.Logged>,
   topics: ReadonlyArray<Topic.Any>,
   steps: ReadonlyArray<ReadonlyArray<Input>>,
-  fault: (kill: Effect.Effect<void>) => Faults.Plan,
+  faults: ReadonlyArray<(kill: Effect.Effect<void>) => Faults.Plan>,
 ) =>
   Effect.scoped(Effect.gen(function* () {
     yield* Admin.createTopics(topics)
-    const killed = yield* Deferred.make<void>()
-    const first = yield* start(pipeline, fault(Effect.asVoid(Deferred.succeed(killed, undefined))))
-    let followed = false
+    let programs = 0
+    let alive = false
     const follow = Effect.gen(function* () {
-      if (followed || (yield* Deferred.poll(killed)) === undefined) return
-      followed = true
-      yield* start(pipeline, Faults.none)
+      if (alive) return
+      alive = true
+      const fault = faults[programs++] ?? (() => Faults.none)
+      const program = yield* start(pipeline, fault(Effect.sync(() => alive = false)))
+      return program
     })
+    const first = (yield* follow)!
     for (const step of steps) {
       yield* feed(step)
       yield* pass(100)

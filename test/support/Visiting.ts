@@ -16,6 +16,7 @@ import {
   merge,
   Pipeline,
   repartition,
+  Task,
   Topic,
   Topology,
 } from "../../src/index.ts"
@@ -24,7 +25,6 @@ import * as Sessions from "../../src/clickstream/Sessions.ts"
 import type { TopicRecord } from "../../src/kafka/ClusterMemory.ts"
 import { forKey } from "../../src/kafka/Partitioner.ts"
 import { taskHeader } from "../../src/StreamTime.ts"
-import type { Logged, Task } from "../../src/Task.ts"
 import { text } from "../../src/Topic.ts"
 import { committed, run, sources } from "./FlowRunner.ts"
 import type { Dice } from "./Seeds.ts"
@@ -74,43 +74,61 @@ export const topics = [...inputs, ByVisitor, Newest, Visits, Sums, Dlt, Late]
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { message: Schema.String }) {}
 
-const merged = Ingest.topic(Clicks).pipe(
-  Decode.schema,
-  merge(Ingest.topic(Views).pipe(Decode.schema)),
-  Flow.flatMap((event) => event.n % 5 === 0 ? [event, { ...event, id: `${event.id}-again` }] : [event]),
-  Flow.effect((event) =>
-    event.n % 11 === 0 ? Effect.fail(new Refused({ message: "a multiple of eleven" })) : Effect.succeed(event)
-  ),
-  Branch.when(({ n }) => n % 2 === 0, (flow) =>
-    flow.pipe(
-      Deliver.latest(Newest, (event) => event),
-      Flow.map((event) => ({ ...event, n: -event.n })),
-      Flow.filter(({ n }) => n % 3 !== 0),
-    )),
-  Failures.routeAll(DeadLetter.to(Dlt)),
-)
+/** Fails the task at each of these batches, in a way that passes. */
+const stumbling =
+  (at: ReadonlyArray<number>) =>
+  <A, F, E, R>(flow: Flow.Flow<A, F, E, R>): Flow.Flow<A, F, E | Task.PipelineError, R> => {
+    let batches = 0
+    const error = new Task.PipelineError({ reason: "Sink", retriable: true, message: "the sink is away" })
+    return Flow.perTask<A, A, never, Task.PipelineError, never, never, never>(
+      Effect.succeed((batch) => at.includes(++batches) ? Effect.fail(error) : Effect.succeed(batch)),
+      { stage: "stumbling" },
+    )(flow)
+  }
 
-const visiting = merged.pipe(
-  repartition(ByVisitor, { undeliverable: DeadLetter.to(Dlt) }),
-  Flow.map((event) => ({ ...event, eventId: event.id, eventTime: event.at, path: `/${event.id}` })),
-  Sessions.by({ name: "sessions", gap: "10 seconds", grace: "10 seconds" }),
-  Deliver.latest(Visits, ({ session }) => session),
-  Aggregate.running({
-    name: "sums",
-    state: Schema.Int,
-    initial: () => 0,
-    add: (sum, { n, session }) => sum + n * session.clicks,
-  }),
-  Deliver.latest(Sums, (sum) => sum),
-  Failures.route({
-    DecodeError: DeadLetter.to(Dlt),
-    Keyless: DeadLetter.to(Dlt),
-    Undeliverable: DeadLetter.to(Dlt),
-    Late: DeadLetter.to(Late),
-  }),
-)
+const merged = (stumblesAt: ReadonlyArray<number>) =>
+  Ingest.topic(Clicks).pipe(
+    Decode.schema,
+    merge(Ingest.topic(Views).pipe(Decode.schema)),
+    stumbling(stumblesAt),
+    Flow.flatMap((event) => event.n % 5 === 0 ? [event, { ...event, id: `${event.id}-again` }] : [event]),
+    Flow.effect((event) =>
+      event.n % 11 === 0 ? Effect.fail(new Refused({ message: "a multiple of eleven" })) : Effect.succeed(event)
+    ),
+    Branch.when(({ n }) => n % 2 === 0, (flow) =>
+      flow.pipe(
+        Deliver.latest(Newest, (event) => event),
+        Flow.map((event) => ({ ...event, n: -event.n })),
+        Flow.filter(({ n }) => n % 3 !== 0),
+      )),
+    Failures.routeAll(DeadLetter.to(Dlt)),
+  )
 
-export const pipeline = <R>(guarantee: Pipeline.Guarantee<unknown, R>) => Pipeline.make("visiting", visiting, guarantee)
+const visiting = (stumblesAt: ReadonlyArray<number>) =>
+  merged(stumblesAt).pipe(
+    repartition(ByVisitor, { undeliverable: DeadLetter.to(Dlt) }),
+    stumbling(stumblesAt),
+    Flow.map((event) => ({ ...event, eventId: event.id, eventTime: event.at, path: `/${event.id}` })),
+    Sessions.by({ name: "sessions", gap: "10 seconds", grace: "10 seconds" }),
+    Deliver.latest(Visits, ({ session }) => session),
+    Aggregate.running({
+      name: "sums",
+      state: Schema.Int,
+      initial: () => 0,
+      add: (sum, { n, session }) => sum + n * session.clicks,
+    }),
+    Deliver.latest(Sums, (sum) => sum),
+    Failures.route({
+      DecodeError: DeadLetter.to(Dlt),
+      Keyless: DeadLetter.to(Dlt),
+      Undeliverable: DeadLetter.to(Dlt),
+      Late: DeadLetter.to(Late),
+    }),
+  )
+
+/** The pipeline; of its two flows, each fails at the given batches and is tried again. */
+export const pipeline = <R>(guarantee: Pipeline.Guarantee<unknown, R>, stumblesAt: ReadonlyArray<number> = []) =>
+  Pipeline.make("visiting", visiting(stumblesAt), guarantee)
 
 export interface Input {
   readonly topic: string
@@ -138,11 +156,12 @@ export const input = (dice: Dice, steps: number): ReadonlyArray<ReadonlyArray<In
       inputs.flatMap(({ name }) =>
         Array.from({ length: partitions }, (_, partition) => {
           const where = `${name}/${partition}`
+          const pace = dice.pick([0, 1, 1, 4])
           return dice.list(1, 4, (i): Input => {
-            const at = (clocks.get(where) ?? start) + dice.int(-8_000, 14_000)
+            const at = (clocks.get(where) ?? start) + dice.int(-8_000, 14_000) * pace
             clocks.set(where, Math.max(start, at))
             if (dice.int(0, 24) === 0) return { topic: name, partition, key: "damaged", value: `damaged ${where} ${i}` }
-            return record(name, partition, step * 10 + i, Math.max(start, at - dice.pick([0, 0, 0, 30_000])))
+            return record(name, partition, step * 10 + i, Math.max(start, at - dice.pick([0, 0, 20_000, 40_000])))
           })
         }).flat()
       ),
@@ -187,9 +206,9 @@ export const observed = (read: Records): Results => results(read)
 export const expected = (read: Records): Effect.Effect<Results, unknown> =>
   Effect.gen(function* () {
     const sent: Array<Outgoing> = []
-    for (const flow of Topology.subflows(visiting)) {
+    for (const flow of Topology.subflows(visiting([]))) {
       for (let partition = 0; partition < partitions; partition++) {
-        sent.push(...yield* whole(flow as typeof visiting, partition, read))
+        sent.push(...yield* whole(flow as ReturnType<typeof visiting>, partition, read))
       }
     }
     const written = sent.map(({ topic, key, value, headers = [] }) => ({
@@ -203,7 +222,7 @@ export const expected = (read: Records): Effect.Effect<Results, unknown> =>
   })
 
 /** What one task sends when it reads its logs as a whole. */
-const whole = (flow: Flow.Flow<unknown, never, unknown, Task | Logged>, partition: number, read: Records) => {
+const whole = (flow: Flow.Flow<unknown, never, unknown, Task.Task | Task.Logged>, partition: number, read: Records) => {
   const { reads, feeds } = Topology.of(flow)
   const log = (topic: Topic.Any) =>
     read(topic.name).filter((record) => record.partition === partition).map(({ key, value, headers, timestamp }) => ({
