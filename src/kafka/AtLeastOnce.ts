@@ -16,7 +16,8 @@ import * as Writer from "./Writer.ts"
 /**
  * Every output is acknowledged by all in-sync replicas before the changelog is written, and the changelog before the
  * position is committed. After a crash the records since the last commit are processed again: outputs may repeat, and
- * counts may run over. What a process that was cut off still writes into a changelog is told by its age, and ignored.
+ * counts may run over. A request of a process that was cut off may arrive late: its changes are told by their age and
+ * ignored, its outputs stand after newer ones.
  */
 export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout">>): Guarantee<unknown, Cluster> => ({
   name: "atLeastOnce",

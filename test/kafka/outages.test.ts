@@ -89,6 +89,23 @@ describe("exactly once", () => {
       unharmed(program)
     }).pipe(Effect.scoped, Effect.provide(kafka)))
 
+  it.effect("a commit that was given up and arrives late ends no later transaction", () =>
+    Effect.gen(function* () {
+      const { network, program } = yield* copying()
+      let ends = 0
+      network.decide = ({ operation }) => {
+        if (operation === "EndTxn" && ++ends === 1) return Faults.late("100 millis", "2 seconds")
+        if (operation === "TxnOffsetCommit" && ends > 0) return Faults.delay("4 seconds")
+      }
+      yield* Copying.append([1])
+      yield* until("the commit", has(1))
+      yield* Copying.append([2])
+      yield* until("the next", has(2))
+      yield* pass(20_000)
+      assert.deepStrictEqual(yield* Copying.copied, [0, 1, 2])
+      unharmed(program)
+    }).pipe(Effect.scoped, Effect.provide(kafka)))
+
   it.effect("another process that uses the transactional id ends the program, a request that came late does not", () =>
     Effect.gen(function* () {
       const { network, program } = yield* copying()

@@ -93,6 +93,8 @@ export interface Results {
   readonly copies: Readonly<Record<string, ReadonlyArray<string>>>
   /** The last value per key and minute. */
   readonly counts: Readonly<Record<string, string>>
+  /** The highest count per key and minute: without transactions an older value may stand after it. */
+  readonly highest: Readonly<Record<string, number>>
   readonly dead: ReadonlyArray<string>
   readonly late: ReadonlyArray<string>
 }
@@ -100,14 +102,17 @@ export interface Results {
 export const expected = (records: ReadonlyArray<Input>): Results => {
   const copies: Record<string, Array<string>> = {}
   const counts: Record<string, string> = {}
+  const highest: Record<string, number> = {}
   const dead: Array<string> = []
   const late: Array<string> = []
   for (let partition = 0; partition < partitions; partition++) {
     let clock = -Infinity
     const seen = new Set<string>()
     const open = new Map<string, { key: string; start: number; value: number }>()
-    const put = (key: string, start: number, value: number, final: boolean) =>
+    const put = (key: string, start: number, value: number, final: boolean) => {
       counts[`${key}@${start}`] = JSON.stringify({ key, start, value, final })
+      highest[`${key}@${start}`] = value
+    }
     for (const { key, value } of records.filter((record) => record.partition === partition)) {
       if (value.startsWith("damaged")) {
         dead.push(value)
@@ -136,7 +141,7 @@ export const expected = (records: ReadonlyArray<Input>): Results => {
       put(key, start, window.value, false)
     }
   }
-  return { copies, counts, dead: dead.sort(), late: late.sort() }
+  return { copies, counts, highest, dead: dead.sort(), late: late.sort() }
 }
 
 export const results = (read: (topic: string) => ReadonlyArray<TopicRecord>): Results => {
@@ -144,6 +149,11 @@ export const results = (read: (topic: string) => ReadonlyArray<TopicRecord>): Re
   const copies: Record<string, Array<string>> = {}
   for (const { key, value } of read("copies")) (copies[String(key)] ??= []).push(String(value))
   const counts: Record<string, string> = {}
-  for (const { key, value } of read("counts")) counts[String(key)] = String(value)
-  return { copies, counts, dead: texts("dlt"), late: texts("late") }
+  const highest: Record<string, number> = {}
+  for (const { key, value } of read("counts")) {
+    counts[String(key)] = String(value)
+    const count = (JSON.parse(String(value)) as { value: number }).value
+    highest[String(key)] = Math.max(count, highest[String(key)] ?? 0)
+  }
+  return { copies, counts, highest, dead: texts("dlt"), late: texts("late") }
 }
