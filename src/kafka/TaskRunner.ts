@@ -140,6 +140,8 @@ export const make = Effect.fnUntraced(function* (
     }).pipe(Effect.mapError(asPipelineError))
     if (replay !== undefined) {
       positions = new Map([...positions, ...replay])
+      // Their clocks stand where the group stands: by them what is read again would be late.
+      clocks = new Map([...clocks].filter(([topic]) => !replay.has(topic)))
       return yield* new PipelineError({
         reason: "State",
         retriable: true,

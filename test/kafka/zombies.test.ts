@@ -8,10 +8,12 @@ import {
   Decode,
   Deliver,
   Failures,
+  Flow,
   Guarantee,
   Ingest,
   Pipeline,
   Topic,
+  Window,
 } from "../../src/index.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
@@ -156,4 +158,36 @@ describe("a changelog", () => {
         }
       }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
   }
+
+  it.effect("that lost its end finds nothing late in what is read again", () =>
+    Effect.gen(function* () {
+      const control = yield* ClusterMemory.Control
+      const Timed = { ...Copying.In, eventTime: ({ id }: typeof Copying.Reading.Type) => id * 60_000 }
+      const windows = Pipeline.make(
+        "counting",
+        Ingest.topic(Timed).pipe(
+          Decode.schema,
+          Aggregate.count({ name: "count", window: Window.tumbling({ size: "1 minute", grace: 0 }), emit: "final" }),
+          Flow.map(({ start, value }) => ({ key: String(start), value })),
+          Deliver.to(Sums),
+          Failures.routeAll(DeadLetter.to(Copying.Dlt)),
+        ),
+        Guarantee.atLeastOnce(),
+      )
+      yield* Admin.createTopics(topics)
+      yield* Copying.append(range(0, 5))
+      const first = yield* start(windows, Faults.none)
+      yield* counted(String(3 * 60_000), 1)
+      yield* pass(500)
+      const { length } = yield* control.records(changelog)
+      yield* Copying.append(range(5, 10))
+      yield* counted(String(8 * 60_000), 1)
+      yield* pass(500)
+      yield* stop(first.fiber)
+      yield* control.truncate({ topic: changelog, partition: 0 }, length)
+      yield* start(windows, Faults.none)
+      yield* pass(5_000)
+      assert.deepStrictEqual(yield* counts(String(8 * 60_000)), [1, 1])
+      assert.deepStrictEqual(yield* control.records(Copying.Dlt.name), [])
+    }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
 })
