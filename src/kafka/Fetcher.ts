@@ -31,9 +31,9 @@ export interface Options {
 
 export const defaults: Options = {
   reset: "earliest",
-  maxBytesPerPartition: 512 * 1024,
-  maxBytes: 4 * 1024 * 1024,
-  fetchBytes: 128 * 1024,
+  maxBytesPerPartition: 1024 * 1024,
+  maxBytes: 6 * 1024 * 1024,
+  fetchBytes: 256 * 1024,
   leastFetchBytes: 32 * 1024,
   maxWait: 250,
 }

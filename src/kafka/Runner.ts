@@ -53,7 +53,7 @@ export interface Options {
 export const defaults: Options = {
   reset: "earliest",
   commitInterval: "100 millis",
-  commitBytes: 2 * 1024 * 1024,
+  commitBytes: 3 * 1024 * 1024,
   sessionTimeout: "10 seconds",
   heartbeatInterval: "2 seconds",
   rebalanceTimeout: "60 seconds",

@@ -18,6 +18,7 @@ import manifest from "../../package.json" with { type: "json" }
 import { Failures, Kafka, Postgres, Settings } from "../index.ts"
 import * as ClusterClient from "../kafka/ClusterClient.ts"
 import { running } from "./processing.ts"
+import { takeLittle } from "./memory.ts"
 import * as Telemetry from "./telemetry.ts"
 
 const broker = (text: string): Result.Result<string, string> =>
@@ -225,6 +226,7 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
   settings: S,
   program: (values: Settings.Values<S>) => Effect.Effect<void, E>,
 ): void => {
+  takeLittle()
   const main = Effect.gen(function* () {
     const all = yield* Settings.read({ ...Telemetry.settings, ...settings }, rules)
     const values = all as typeof all & Settings.Values<typeof Telemetry.settings>
