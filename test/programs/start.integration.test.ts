@@ -15,35 +15,41 @@ const addressOf = (program: Program.Program) =>
   )
 
 Database.describeWithDatabase("start", () => {
-  it.live("counts the first loop of the sample as an independent count does", () =>
-    Effect.gen(function* () {
-      const url = yield* Database.fresh
-      const sql = yield* Database.connect(url)
-      const program = yield* Program.start("start", { env: { PORT: "0", DATABASE_URL: url } })
-      yield* addressOf(program)
-      assert.include(program.output(), "Kafka is in memory, but the database lasts")
-      const expected = count(readFileSync(log, "utf8"), "sample")
-      const firstLoop = sql`event_id ~ '^[0-9a-z]+-1-'`
-      const stored = Effect.promise(async () =>
-        (await sql`select count(*)::int as n from clicks where ${firstLoop}`)[0]!["n"] as number
-      )
-      for (let left = 120; (yield* stored) < 9_999 && left > 0; left--) yield* Effect.sleep("500 millis")
-      const by = (column: string) =>
-        Effect.promise(async () => {
-          const rows = await sql`select ${
-            sql(column)
-          } as name, count(*)::int as n from clicks where ${firstLoop} group by 1`
-          return Object.fromEntries(rows.map((row) => [row["name"], row["n"]]))
-        })
-      assert.deepStrictEqual(yield* by("user"), expected.visitors)
-      assert.deepStrictEqual(yield* by("path"), pagesAsPaths(expected.pages))
-      const letters = Effect.promise(() => sql`select reason, program from dead_letters`)
-      for (let left = 60; (yield* letters).length === 0 && left > 0; left--) yield* Effect.sleep("250 millis")
-      assert.deepInclude((yield* letters)[0], { reason: "MalformedLine", program: "start" })
-      yield* program.signal("SIGINT")
-      const end = yield* program.ended
-      assert.strictEqual(end.code, 0, end.output)
-    }), 150_000)
+  for (const runtime of ["node", "deno"] as const) {
+    it.live(
+      `counts the first loop of the sample as an independent count does, with ${runtime}`,
+      () =>
+        Effect.gen(function* () {
+          const url = yield* Database.fresh
+          const sql = yield* Database.connect(url)
+          const program = yield* Program.start("start", { runtime, env: { PORT: "0", DATABASE_URL: url } })
+          yield* addressOf(program)
+          assert.include(program.output(), "Kafka is in memory, but the database lasts")
+          const expected = count(readFileSync(log, "utf8"), "sample")
+          const firstLoop = sql`event_id ~ '^[0-9a-z]+-1-'`
+          const stored = Effect.promise(async () =>
+            (await sql`select count(*)::int as n from clicks where ${firstLoop}`)[0]!["n"] as number
+          )
+          for (let left = 120; (yield* stored) < 9_999 && left > 0; left--) yield* Effect.sleep("500 millis")
+          const by = (column: string) =>
+            Effect.promise(async () => {
+              const rows = await sql`select ${
+                sql(column)
+              } as name, count(*)::int as n from clicks where ${firstLoop} group by 1`
+              return Object.fromEntries(rows.map((row) => [row["name"], row["n"]]))
+            })
+          assert.deepStrictEqual(yield* by("user"), expected.visitors)
+          assert.deepStrictEqual(yield* by("path"), pagesAsPaths(expected.pages))
+          const letters = Effect.promise(() => sql`select reason, program from dead_letters`)
+          for (let left = 60; (yield* letters).length === 0 && left > 0; left--) yield* Effect.sleep("250 millis")
+          assert.deepInclude((yield* letters)[0], { reason: "MalformedLine", program: "start" })
+          yield* program.signal("SIGINT")
+          const end = yield* program.ended
+          assert.strictEqual(end.code, 0, end.output)
+        }),
+      150_000,
+    )
+  }
 })
 
 /** Sends pages in batches, one after another, until it is told to stop or nobody answers; answers the ids that were taken. */
