@@ -154,7 +154,7 @@ let lastUnit = 2 ** 32
 export const units = (count: number): Float64Array => Float64Array.from({ length: count }, () => ++lastUnit)
 
 /** What value `i` fails with: its row, or its own unit. */
-const unitOf = (batch: Batch<unknown, unknown>, i: number): number => batch.units?.[i] ?? row(batch, i)
+export const unitOf = (batch: Batch<unknown, unknown>, i: number): number => batch.units?.[i] ?? row(batch, i)
 
 /** The failure of value `i`: of its record, or of the value itself where a fold made it of many records. */
 export const failing = <G>(batch: Batch<unknown, unknown>, i: number, reason: G): Failed<G> =>
@@ -208,6 +208,13 @@ export const fail = <A, F, G>(batch: Batch<A, F>, failures: ReadonlyArray<Failed
   }
 }
 
+/** A batch without the values of what has failed. */
+export const withoutValues = <A, F>(batch: Batch<A, F>, failures: ReadonlyArray<Failed<unknown>>): Batch<A, F> => {
+  if (failures.length === 0) return batch
+  const gone = new Set(failures.map(whatFails))
+  return keep(batch, (i) => !gone.has(unitOf(batch, i)))
+}
+
 interface Caused {
   readonly row: number
   readonly unit?: number
@@ -253,67 +260,6 @@ export const spent = <A>(batch: Batch<A>): Batch<A> => ({
   units: undefined,
   time: undefined,
 })
-
-/**
- * Two batches made from one batch, as one: values in row order, those of `a` first where rows are equal, and whatever
- * both inherited counted once. A row that failed on one side loses what it has on the other.
- */
-export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
-  const inherited = new Set<unknown>(a.failed)
-  const ofB = b.failed.filter((failure) => !inherited.has(failure))
-  const common = new Set<unknown>(b.failed)
-  const undoneByA = a.failed.filter((failure) => !common.has(failure) && !failure.kept)
-  const undoneByB = ofB.filter((failure) => !failure.kept)
-  return {
-    ...a,
-    ...woven(withoutValues(a, undoneByB), withoutValues(b, undoneByA)),
-    failed: union<Failed<F | G>>(a.failed, [
-      ...ofB.filter((failure) => failure.kept),
-      ...withoutRows(undoneByB, undoneByA),
-    ]),
-    dropped: union(a.dropped, b.dropped),
-    folded: union(a.folded, b.folded),
-    outgoing: union(withoutRows(a.outgoing, undoneByB), withoutRows(b.outgoing, undoneByA)),
-    changes: union(a.changes, b.changes),
-  }
-}
-
-const withoutValues = <A, F>(batch: Batch<A, F>, failures: ReadonlyArray<Failed<unknown>>): Batch<A, F> => {
-  if (failures.length === 0) return batch
-  const gone = new Set(failures.map(whatFails))
-  return keep(batch, (i) => !gone.has(unitOf(batch, i)))
-}
-
-/** The columns of two batches in row order. */
-const woven = <A, B, F, G>(
-  a: Batch<A, F>,
-  b: Batch<B, G>,
-): Pick<Batch<A | B, never>, "values" | "rows" | "keys" | "units" | "time"> => {
-  const length = a.values.length + b.values.length
-  const values: Array<A | B> = []
-  const rows = new Uint32Array(length)
-  const keys = a.keys === undefined && b.keys === undefined ? undefined : new Array<Uint8Array | null>(length)
-  const units = a.units === undefined && b.units === undefined ? undefined : new Float64Array(length)
-  const timestamps = new Float64Array(length)
-  const clock = new Float64Array(length)
-  let i = 0
-  let j = 0
-  for (let k = 0; k < length; k++) {
-    const fromA = j === b.values.length || (i < a.values.length && row(a, i) <= row(b, j))
-    const side: Batch<A | B, F | G> = fromA ? a : b
-    const at = fromA ? i++ : j++
-    values.push(side.values[at]!)
-    rows[k] = row(side, at)
-    if (keys !== undefined) keys[k] = keyBytes(side, at)
-    if (units !== undefined) units[k] = unitOf(side, at)
-    timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
-    clock[k] = side.time?.clock[at] ?? -Infinity
-  }
-  return { values, rows, keys, units, time: a.time && { ...a.time, timestamps, clock } }
-}
-
-const union = <T>(a: ReadonlyArray<T>, b: ReadonlyArray<T>): ReadonlyArray<T> =>
-  b.length === 0 || a === b ? a : a.length === 0 ? b : [...new Set([...a, ...b])]
 
 /** What a user's function gets beside the value: a view of the record it came from, safe to keep. */
 export class RecordContext {

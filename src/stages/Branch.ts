@@ -1,7 +1,8 @@
 /** Part of a flow through stages of its own, and back. */
 import { Context, Effect, Pull, Stream } from "effect"
 import type { Batch } from "../Batch.ts"
-import { interleave, keep, RecordDefect } from "../Batch.ts"
+import { keep, RecordDefect } from "../Batch.ts"
+import { interleave } from "../Interleave.ts"
 import { type Flow, fromStream, perTask, type Stage } from "../Flow.ts"
 
 /**

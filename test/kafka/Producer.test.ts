@@ -102,6 +102,21 @@ describe("Producer", () => {
         }),
       )))
 
+  it.effect("keeps the keyless records of one call together, and spreads calls over the partitions", () =>
+    run(
+      {},
+      Effect.gen(function* () {
+        const { records } = yield* ClusterMemory.Control
+        const keyless = (value: string): ProducerRecord => ({ topic: "t", key: null, value: Buffer.from(value) })
+        for (const call of ["a", "b", "c"]) yield* answer(yield* send([keyless(`${call}1`), keyless(`${call}2`)]))
+        const partitions = Map.groupBy(yield* records("t"), ({ partition }) => partition)
+        assert.sameDeepMembers(
+          Array.from(partitions.values(), (some) => some.map(({ value }) => text(value!))),
+          [["a1", "a2"], ["b1", "b2"], ["c1", "c2"]],
+        )
+      }),
+    ))
+
   it.effect("answers Timeout when the brokers stay away, says since when, and recovers", () =>
     run(
       { deliveryTimeout: "10 seconds" },

@@ -1,0 +1,58 @@
+/** Putting together again what two branches have made of one batch. */
+import type { Batch, Failed } from "./Batch.ts"
+import { keyBytes, row, unitOf, withoutRows, withoutValues } from "./Batch.ts"
+
+/**
+ * Two batches made from one batch, as one: values in row order, those of `a` first where rows are equal, and whatever
+ * both inherited counted once. A row that failed on one side loses what it has on the other.
+ */
+export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
+  const inherited = new Set<unknown>(a.failed)
+  const ofB = b.failed.filter((failure) => !inherited.has(failure))
+  const common = new Set<unknown>(b.failed)
+  const undoneByA = a.failed.filter((failure) => !common.has(failure) && !failure.kept)
+  const undoneByB = ofB.filter((failure) => !failure.kept)
+  return {
+    ...a,
+    ...woven(withoutValues(a, undoneByB), withoutValues(b, undoneByA)),
+    failed: union<Failed<F | G>>(a.failed, [
+      ...ofB.filter((failure) => failure.kept),
+      ...withoutRows(undoneByB, undoneByA),
+    ]),
+    dropped: union(a.dropped, b.dropped),
+    folded: union(a.folded, b.folded),
+    outgoing: union(withoutRows(a.outgoing, undoneByB), withoutRows(b.outgoing, undoneByA)),
+    changes: union(a.changes, b.changes),
+  }
+}
+
+/** The columns of two batches in row order. */
+const woven = <A, B, F, G>(
+  a: Batch<A, F>,
+  b: Batch<B, G>,
+): Pick<Batch<A | B, never>, "values" | "rows" | "keys" | "units" | "time"> => {
+  const length = a.values.length + b.values.length
+  const values: Array<A | B> = []
+  const rows = new Uint32Array(length)
+  const keys = a.keys === undefined && b.keys === undefined ? undefined : new Array<Uint8Array | null>(length)
+  const units = a.units === undefined && b.units === undefined ? undefined : new Float64Array(length)
+  const timestamps = new Float64Array(length)
+  const clock = new Float64Array(length)
+  let i = 0
+  let j = 0
+  for (let k = 0; k < length; k++) {
+    const fromA = j === b.values.length || (i < a.values.length && row(a, i) <= row(b, j))
+    const side: Batch<A | B, F | G> = fromA ? a : b
+    const at = fromA ? i++ : j++
+    values.push(side.values[at]!)
+    rows[k] = row(side, at)
+    if (keys !== undefined) keys[k] = keyBytes(side, at)
+    if (units !== undefined) units[k] = unitOf(side, at)
+    timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
+    clock[k] = side.time?.clock[at] ?? -Infinity
+  }
+  return { values, rows, keys, units, time: a.time && { ...a.time, timestamps, clock } }
+}
+
+const union = <T>(a: ReadonlyArray<T>, b: ReadonlyArray<T>): ReadonlyArray<T> =>
+  b.length === 0 || a === b ? a : a.length === 0 ? b : [...new Set([...a, ...b])]
