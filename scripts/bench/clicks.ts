@@ -236,12 +236,13 @@ const print = (all: ReadonlyArray<Figures>) => {
 /** What Millrace must reach; prints it, and answers whether it does. */
 const meetsGoals = (all: ReadonlyArray<Figures>): boolean => {
   const of = (name: Name) => all.filter((one) => one.name === name)
-  const fastest = (name: Name) => Math.max(...of(name).map(({ perSecond }) => perSecond))
-  const peak = Math.min(...of("millrace").map(({ peakMegabytes }) => peakMegabytes))
-  const goals = [
-    ["at least as fast as Kafka Streams on 2 threads", fastest("millrace") >= fastest("streams2")],
-    ["memory below 400 MB", peak < 400],
-  ] as const
+  const fastest = (some: ReadonlyArray<Figures>) => Math.max(...some.map(({ perSecond }) => perSecond))
+  const [ours, streams] = [of("millrace"), of("streams2")]
+  const goals: Array<readonly [goal: string, isMet: boolean]> = []
+  if (ours.length > 0 && streams.length > 0) {
+    goals.push(["at least as fast as Kafka Streams on 2 threads", fastest(ours) >= fastest(streams)])
+  }
+  if (ours.length > 0) goals.push(["memory below 400 MB", ours.every(({ peakMegabytes }) => peakMegabytes < 400)])
   console.log()
   for (const [goal, isMet] of goals) console.log(`${isMet ? "met" : "MISSED"}: ${goal}`)
   return goals.every(([, isMet]) => isMet)
