@@ -9,7 +9,7 @@ const root = join(import.meta.dirname, "..")
 const partOf = (file: string): string => {
   const [top, second, third] = file.split(sep)
   if (top === "schemas") return "schemas"
-  if (file === join("src", "index.ts") || file === join("src", "testing.ts")) return "index"
+  if (file === join("src", "index.ts")) return "index"
   if (third === undefined) return "core"
   if (second === "kafka" && third === "internal") return "kafka/internal"
   return second!

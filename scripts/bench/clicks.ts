@@ -78,6 +78,7 @@ const buildStreams = () => {
   execFileSync("mvn", [
     "-q",
     "-B",
+    "-Dstyle.color=never",
     "-f",
     join(import.meta.dirname, "streams/pom.xml"),
     "compile",
@@ -218,7 +219,7 @@ const print = (all: ReadonlyArray<Figures>) => {
   const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 })
   const ratio = (value: number, to: number) => `${(value / to).toFixed(2)}x`
   console.log(`\n${whole.format(records)} clicks; ratios are to ${contenders[base.name].title}; outputs are equal\n`)
-  console.log("| contender | records/s | | CPU s per million | | peak MB | |")
+  console.log("| contender | records/s | ratio | CPU s per million | ratio | peak MB | ratio |")
   console.log("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
   for (const name of Object.keys(contenders) as ReadonlyArray<Name>) {
     const figures = best(name)

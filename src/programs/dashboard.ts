@@ -17,7 +17,8 @@ const settings = {
 }
 
 Environment.run("dashboard", settings, (values) => {
-  const server = Server.serve(Dashboard.routes(), { ...values, setting: settings.port, patience: "1 second" }).pipe(
+  const routes = Layer.merge(Dashboard.routes(), Server.alive)
+  const server = Server.serve(routes, { ...values, setting: settings.port, patience: "1 second" }).pipe(
     Layer.provide(LiveFigures.layer(values.prefix, values)),
   )
   return Effect.andThen(Tables.migrate(Names.tablePrefix(values)), Layer.launch(server)).pipe(

@@ -18,7 +18,7 @@ import manifest from "../../package.json" with { type: "json" }
 import { Failures, Kafka, Postgres, Settings } from "../index.ts"
 import * as ClusterClient from "../kafka/ClusterClient.ts"
 import { running } from "./processing.ts"
-import { takeLittle } from "./memory.ts"
+import { collectGarbageSooner } from "./memory.ts"
 import * as Telemetry from "./telemetry.ts"
 
 const broker = (text: string): Result.Result<string, string> =>
@@ -216,8 +216,11 @@ const provider = (): ConfigProvider.ConfigProvider => {
   }
 }
 
+/** For so many seconds a second signal counts as the first one's: a terminal sends Ctrl-C to npm as well, which passes it on. */
+const echo = 0.5
+
 /**
- * Reads the settings and runs the program. The first SIGINT or SIGTERM interrupts it, so that it finishes what is at hand
+ * Reads the settings and runs the program. The first SIGINT, SIGTERM or SIGHUP interrupts it, so that it finishes what is at hand
  * and the process ends with 0; a second one ends it at once with 130. A failure is told in its own words, and ends it
  * with 1.
  */
@@ -226,7 +229,7 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
   settings: S,
   program: (values: Settings.Values<S>) => Effect.Effect<void, E>,
 ): void => {
-  takeLittle()
+  collectGarbageSooner()
   const main = Effect.gen(function* () {
     const all = yield* Settings.read({ ...Telemetry.settings, ...settings }, rules)
     const values = all as typeof all & Settings.Values<typeof Telemetry.settings>
@@ -240,16 +243,17 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
     Effect.provideService(References.LogToStderr, true),
   )
   const fiber = Effect.runFork(main)
-  let stopping = false
+  let stopping: number | undefined
   const stop = () => {
-    if (stopping) process.exit(130)
-    stopping = true
-    fiber.interruptUnsafe()
+    const now = process.uptime()
+    if (stopping === undefined) {
+      stopping = now
+      fiber.interruptUnsafe()
+    } else if (now - stopping > echo) process.exit(130)
   }
-  process.on("SIGINT", stop)
-  process.on("SIGTERM", stop)
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop)
   fiber.addObserver((exit) => {
-    if (Exit.isSuccess(exit) || stopping && Cause.hasInterruptsOnly(exit.cause)) process.exit(0)
+    if (Exit.isSuccess(exit) || stopping !== undefined && Cause.hasInterruptsOnly(exit.cause)) process.exit(0)
     const error = Cause.squash(exit.cause)
     const fails = Cause.hasFails(exit.cause)
     console.error(fails && error instanceof Error ? `${name}: ${error.message}` : Cause.pretty(exit.cause))

@@ -33,9 +33,13 @@ const commandLine = () => {
 }
 
 const { file, rate, prefix, help } = commandLine()
+if (help) {
+  console.log(usage)
+  process.exit(0)
+}
 if (file === undefined) {
   console.error(usage)
-  process.exit(help ? 0 : 2)
+  process.exit(2)
 }
 
 const settings = { ...Environment.kafka, ...Environment.naming, ...Environment.privacy }
@@ -45,18 +49,31 @@ Environment.run("import-log", settings, (values) =>
     const naming = { ...values, prefix: prefix ?? values.prefix }
     yield* Admin.createTopics(Object.values(topics(naming)))
     const bar = progressBar(file)
+    let reached = 0
     const { lines, malformed } = yield* Import.run({
       file,
       naming,
       rate,
       hashKey: values.hashKey,
       program: yield* Failures.Program,
-      progress: bar.update,
-    }).pipe(Effect.ensuring(Effect.sync(() => bar.stop())))
+      progress: (imported) => {
+        reached = imported.lines
+        bar.update(imported)
+      },
+    }).pipe(
+      Effect.ensuring(Effect.sync(() => bar.stop())),
+      Effect.onInterrupt(() => Effect.suspend(() => Effect.fail(stopped(reached)))),
+    )
     yield* Console.log(
       `${lines} lines imported, ${malformed} of them malformed: they are in ${topics(naming).dlt.name}`,
     )
   }).pipe(Effect.provide(Producer.layer().pipe(Layer.provideMerge(Environment.layerKafka(values))))))
+
+const stopped = (lines: number): Import.ImportError =>
+  new Import.ImportError({
+    message:
+      `stopped after ${lines} lines; import the log again, and those that are there already are not counted twice`,
+  })
 
 const progressBar = (file: string) => {
   const total = statSync(file, { throwIfNoEntry: false })?.size ?? 0
@@ -67,9 +84,9 @@ const progressBar = (file: string) => {
     noTTYOutput: true,
     notTTYSchedule: 5_000,
   })
-  bar.start(total, 0, { lines: 0, rate: 0, left: "?" })
   return {
     update: ({ bytes, lines, rate }: Import.Imported) => {
+      if (!bar.isActive) bar.start(total, 0, { lines: 0, rate: 0, left: "?" })
       const seconds = Math.ceil((total / bytes - 1) * lines / rate)
       bar.update(bytes, {
         lines,

@@ -68,7 +68,8 @@ export const serve = <R>(
     ),
   )
 
-const alive = HttpRouter.add("GET", "/livez", HttpServerResponse.text("alive\n"))
+/** A sign of life. */
+export const alive = HttpRouter.add("GET", "/livez", HttpServerResponse.text("alive\n"))
 
 /** Figures and a sign of life of a program without a server of its own, where it is told a port for them. */
 export const layerMetrics = ({ metricsPort: port, host }: Settings.Values<typeof metrics>) =>

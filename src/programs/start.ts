@@ -69,7 +69,7 @@ const contracts = (to: Topics, areInMemory: boolean) =>
       : topic
   )
 
-/** Tables last, and what their rows are made from does not. */
+/** The warning for tables that last longer than the topics that their rows come from. */
 const outlived =
   "Kafka is in memory, but the database lasts: at every start sessions begin anew, and so do the counts " +
   "of the minute at hand, in place of those stored before. Set KAFKA_BROKERS too if the figures are to be kept"

@@ -18,10 +18,10 @@ import {
   Topic,
   Window,
 } from "../../../src/index.ts"
-import { takeLittle } from "../../../src/programs/memory.ts"
+import { collectGarbageSooner } from "../../../src/programs/memory.ts"
 import { partitions } from "../job.ts"
 
-takeLittle()
+collectGarbageSooner()
 
 const [brokers = "", run = ""] = process.argv.slice(2)
 const common = { description: "Benchmark", owner: "bench", partitions }
