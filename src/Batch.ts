@@ -88,6 +88,8 @@ export interface Outgoing {
   readonly unit?: number
   /** The tag of the failure that a route sent here. */
   readonly failure?: string
+  /** Written only if no later one of its batch has its topic and key. */
+  readonly latest?: true
 }
 
 /** What one batch changed in one keyed store: logged when the batch commits. */
@@ -158,10 +160,10 @@ export const unitOf = (batch: Batch<unknown, unknown>, i: number): number => bat
 
 /** The failure of value `i`: of its record, or of the value itself where a fold made it of many records. */
 export const failing = <G>(batch: Batch<unknown, unknown>, i: number, reason: G): Failed<G> =>
-  batch.units === undefined ? { row: row(batch, i), reason } : {
+  unitOf(batch, i) === row(batch, i) ? { row: row(batch, i), reason } : {
     row: row(batch, i),
     reason,
-    unit: batch.units[i]!,
+    unit: unitOf(batch, i),
     record: { key: keyBytes(batch, i), value: described(batch.values[i]) },
   }
 
@@ -236,6 +238,16 @@ export const withoutRows = <T extends Caused>(
 export const byRow = <T extends { readonly row: number }>(of: ReadonlyArray<T>): ReadonlyArray<T> => {
   for (let i = 1; i < of.length; i++) if (of[i]!.row < of[i - 1]!.row) return of.toSorted((a, b) => a.row - b.row)
   return of
+}
+
+/** What a batch has to produce once it is through its stages: in the order of rows, and of what is `latest` the last. */
+export const departing = (outgoing: ReadonlyArray<Outgoing>): ReadonlyArray<Outgoing> => {
+  const inOrder = byRow(outgoing)
+  if (!inOrder.some(({ latest }) => latest)) return inOrder
+  const last = new Map<string, Outgoing>()
+  const name = ({ topic, key }: Outgoing) => `${topic}/${Buffer.from(key!).toString("latin1")}`
+  for (const out of inOrder) if (out.latest && out.key !== null) last.set(name(out), out)
+  return inOrder.filter((out) => !out.latest || out.key === null || last.get(name(out)) === out)
 }
 
 /** Keeps the values for which `is` holds. */

@@ -38,6 +38,7 @@ const woven = <A, B, F, G>(
   const units = a.units === undefined && b.units === undefined ? undefined : new Float64Array(length)
   const timestamps = new Float64Array(length)
   const clock = new Float64Array(length)
+  const rowClock = a.time && b.time && lower(a.time.rowClock, b.time.rowClock)
   let i = 0
   let j = 0
   for (let k = 0; k < length; k++) {
@@ -49,10 +50,15 @@ const woven = <A, B, F, G>(
     if (keys !== undefined) keys[k] = keyBytes(side, at)
     if (units !== undefined) units[k] = unitOf(side, at)
     timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
-    clock[k] = side.time?.clock[at] ?? -Infinity
+    clock[k] = Math.min(side.time?.clock[at] ?? -Infinity, rowClock?.[rows[k]!] ?? Infinity)
   }
-  return { values, rows, keys, units, time: a.time && { ...a.time, timestamps, clock } }
+  const time = a.time && b.time && rowClock &&
+    { timestamps, clock, rowClock, now: Math.min(a.time.now, b.time.now) }
+  return { values, rows, keys, units, time }
 }
+
+/** Stream time of two branches together: a fold in one of them has a time of its own, behind that of what it folds. */
+const lower = (a: Float64Array, b: Float64Array): Float64Array => a === b ? a : a.map((at, i) => Math.min(at, b[i]!))
 
 const union = <T>(a: ReadonlyArray<T>, b: ReadonlyArray<T>): ReadonlyArray<T> =>
   b.length === 0 || a === b ? a : a.length === 0 ? b : [...new Set([...a, ...b])]

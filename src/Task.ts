@@ -39,13 +39,15 @@ export class Task extends Context.Service<Task, {
 }>()("millrace/Task") {}
 
 /**
- * How a stage waits for one of its inputs while it holds a batch of another back: a task that is to let go meanwhile does
- * not wait for that batch, which is read again wherever the task goes on.
+ * Told by a stage that holds a batch back until another of its inputs has come so far: a task that is to let go meanwhile
+ * does not wait for that batch, which is read again wherever the task goes on.
  */
-export const HoldingBack = Context.Reference<<A, E, R>(wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>>(
-  "millrace/Task/HoldingBack",
-  { defaultValue: () => (wait) => wait },
-)
+export const HoldingBack = Context.Reference<{
+  /** A batch that came to the stage waits in it. */
+  hold(): void
+  /** It goes on, or a part of it does. */
+  release(): void
+}>("millrace/Task/HoldingBack", { defaultValue: () => ({ hold: () => {}, release: () => {} }) })
 
 /**
  * A task's keyed store in memory. Values are immutable: replace them with `set`. Every change is logged with the commit

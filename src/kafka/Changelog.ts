@@ -200,7 +200,13 @@ export const restore = Effect.fnUntraced(function* <V>(
   yield* Effect.scoped(restoring)
   if (logged !== undefined && logged.streamTime !== null) store.restoreStreamTime(logged.streamTime)
   for (const name of covered) store.relog(name)
-  const behind = yield* agree(where, logged?.positions, claim, state)
+  const behind = yield* Effect.catch(agree(where, logged?.positions, claim, state), (error) =>
+    Effect.gen(function* () {
+      const inputs = Array.from(claim.positions.keys(), (topic) => ({ topic, partition }))
+      const now = yield* patiently(cluster.offsetFetch(plan.group, inputs, false), Duration.toMillis(listedWithin))
+      if (now.every(({ topic, offset }) => offset === claim.positions.get(topic))) return yield* error
+      return yield* broken(where, "its group has moved on since the task was taken over", true)
+    }))
   return {
     read,
     replay: behind === undefined ? undefined : yield* replayable(cluster, where, partition, claim, behind),

@@ -131,8 +131,10 @@ export const make = Effect.fnUntraced(function* (
     },
     commit,
     claim: Effect.fnUntraced(function* (tasks, generation) {
-      Latch.closeUnsafe(fenced)
-      const claiming = Semaphore.withPermits(committing, 1)(committer.claim(tasks, generation))
+      const claiming = Semaphore.withPermits(committing, 1)(Effect.suspend(() => {
+        Latch.closeUnsafe(fenced)
+        return committer.claim(tasks, generation)
+      }))
       const claims = yield* Effect.catchIf(
         retrying(name, claiming),
         (error) => error.retriable && error.reason === "Fenced",

@@ -7,7 +7,7 @@
  * others hold: a partition that holds nothing is always read. Where several brokers answer at once, each may add what was
  * left when it was asked.
  */
-import { Cause, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
 import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
 import type { Leaders } from "./Leaders.ts"
 import { type Readable, readable } from "./ReadCommitted.ts"
@@ -57,6 +57,7 @@ interface Partition extends TopicPartition {
   position: number
   held: number
   isAtEnd: boolean
+  heard: number
   readonly fetched: Queue.Queue<Readable, KafkaError>
 }
 
@@ -65,6 +66,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<Fetcher, never, Cluster | Scope.Scope> {
   const cluster = yield* Cluster
+  const clock = yield* Clock.clockWith(Effect.succeed)
   const nodes = yield* FiberMap.make<number>()
   const reading = new Set<Partition>()
   let total = 0
@@ -93,7 +95,8 @@ export const make = Effect.fnUntraced(function* (
     partition.isAtEnd = false
     if (answer.error === null) {
       const records = readable(answer, partition.position)
-      partition.isAtEnd = records.next >= answer.lastStableOffset
+      partition.isAtEnd = records.next >= answer.highWatermark
+      partition.heard = yield* Clock.currentTimeMillis
       if (records.next === partition.position) return
       partition.position = records.next
       partition.held += records.size
@@ -188,7 +191,7 @@ export const make = Effect.fnUntraced(function* (
     read: Effect.fnUntraced(function* ({ topic, partition }, offset) {
       yield* Effect.ignore(leaders.ensure([topic]))
       const fetched = yield* Queue.unbounded<Readable, KafkaError>()
-      const one: Partition = { topic, partition, position: offset, held: 0, isAtEnd: false, fetched }
+      const one: Partition = { topic, partition, position: offset, held: 0, isAtEnd: false, heard: -Infinity, fetched }
       const release = (bytes: number) => {
         const released = Math.min(bytes, one.held)
         if (released === 0) return
@@ -207,7 +210,13 @@ export const make = Effect.fnUntraced(function* (
       )
       yield* startNodes
       wake()
-      return { next: Queue.take(fetched), release, isDry: () => one.isAtEnd && Queue.sizeUnsafe(fetched) === 0 }
+      return {
+        next: Queue.take(fetched),
+        release,
+        isDry: () =>
+          one.isAtEnd && clock.currentTimeMillisUnsafe() - one.heard <= 4 * options.maxWait &&
+          Queue.sizeUnsafe(fetched) === 0,
+      }
     }),
   }
 })

@@ -2,7 +2,7 @@
  * Runs a pipeline in this process as a member of its consumer group: tasks come and go with rebalances, and what they
  * finish is committed together, by the pipeline's guarantee, while they work on.
  */
-import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Metric, Option, Scope } from "effect"
+import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Metric, Option, Scope } from "effect"
 import type { AnyFlow } from "../Flow.ts"
 import { Program } from "../Failures.ts"
 import {
@@ -233,9 +233,11 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       yield* pauseAll
       yield* Effect.forEach(runners(), (runner) => runner.idle, { concurrency: "unbounded", discard: true })
       yield* commits.commit(true)
+      Latch.closeUnsafe(commits.fenced)
     }),
     lost: Effect.suspend(() => {
       commits.member = undefined
+      Latch.closeUnsafe(commits.fenced)
       return pauseAll
     }),
     rejoin: commits.fenced.await,

@@ -1,7 +1,7 @@
 /** One task at work: its flow over its partitions, its stores, and what it has finished and not committed yet. */
 import { Cause, Effect, Exit, Fiber, Latch, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
-import { byRow, fromSource, spent } from "../Batch.ts"
+import { departing, fromSource, spent } from "../Batch.ts"
 import type { AnyFlow } from "../Flow.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore } from "../state/Store.ts"
@@ -81,30 +81,28 @@ export const make = Effect.fnUntraced(function* (
   const atHand = new Set<string>()
   /** Topics of which a fetch waits until the task may pull. */
   const atGate = new Set<string>()
-  let heldBack = 0
+  /** Batches, and parts of them, that are on their way: neither through nor held back by a stage. */
+  let moving = 0
   let draining = false
   let failure: Cause.Cause<unknown> | undefined
 
-  const weigh = () => atHand.size > heldBack ? Latch.closeUnsafe(quiet) : Latch.openUnsafe(quiet)
+  const move = (batches: number) => {
+    moving += batches
+    if (moving > 0) Latch.closeUnsafe(quiet)
+    else Latch.openUnsafe(quiet)
+  }
+  const holdingBack = { hold: () => move(-1), release: () => move(1) }
   const end = ({ topic, next }: Source) => `${topic.name}:${next}`
   const entered = (source: Source) => {
     atHand.add(end(source))
-    weigh()
-  }
-  const holdingBack = <A, E, R>(wait: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-    const hold = (batches: number) =>
-      Effect.sync(() => {
-        heldBack += batches
-        weigh()
-      })
-    return Effect.acquireUseRelease(hold(1), () => wait, () => hold(-1))
+    move(1)
   }
   const emerged = (batch: Batch<unknown>) => {
-    const sorted = { ...batch, outgoing: byRow(batch.outgoing) }
+    const sorted = { ...batch, outgoing: departing(batch.outgoing) }
     finished.push(options.guarantee.writes === "values" ? sorted : spent(sorted))
     Latch.closeUnsafe(drained)
     atHand.delete(end(batch.source))
-    weigh()
+    move(-1)
     options.finished(batch.source.size)
   }
   const settled = () => {
@@ -156,12 +154,14 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const attempt = Effect.suspend(() => {
+    moving = 0
     atHand.clear()
     atGate.clear()
     readings = new Map()
     const clock = (topic: Topic<unknown>) => clocks.get(topic.name) ?? unheard
     const isDry = ({ name }: Topic<unknown>) =>
-      readings.get(name)!.isDry() && !atGate.has(name) && ![...atHand].some((fetch) => fetch.startsWith(`${name}:`))
+      readings.get(name)?.isDry() === true && !atGate.has(name) &&
+      ![...atHand].some((fetch) => fetch.startsWith(`${name}:`))
     return Topology.running(options.flow).pipe(
       Stream.provideService(Task, Task.of({ partition: id.partition, read, clock, isDry })),
       Stream.provideService(Logged, Logged.of({ store: open })),
@@ -173,6 +173,7 @@ export const make = Effect.fnUntraced(function* (
   const stop = (cause: Cause.Cause<unknown>) =>
     Effect.sync(() => {
       failure = cause
+      moving = 0
       atHand.clear()
       Latch.openUnsafe(quiet)
       Latch.openUnsafe(drained)
@@ -191,6 +192,7 @@ export const make = Effect.fnUntraced(function* (
       }
       return Effect.gen(function* () {
         yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
+        moving = 0
         atHand.clear()
         yield* quiet.open
         draining = true
@@ -212,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
     resume: Effect.asVoid(gate.open),
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,
-    isBehind: () => atHand.size > heldBack || committing || finished.some(({ source }) => source.length > 0),
+    isBehind: () => moving > 0 || committing || finished.some(({ source }) => source.length > 0),
     isDraining: () => draining,
     holds: (now) =>
       failure === undefined && now.commit === lastCommit &&

@@ -1,7 +1,7 @@
 /** One producer identity and its sequence numbers: writes batches exactly once under it, or says which may be missing. */
 import { Clock, Effect } from "effect"
 import type { Plan } from "../Pipeline.ts"
-import { type Cluster, KafkaError, type ProducerIdentity, type TopicPartition } from "./Cluster.ts"
+import { type Cluster, KafkaError, type ProducerIdentity, type TopicPartition, unknownOutcome } from "./Cluster.ts"
 import {
   deliver,
   nextSequence,
@@ -59,8 +59,19 @@ export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<Writer, KafkaError> {
   const { transactionalId, transactionTimeout, deliveryTimeout, maxBatchBytes } = options
+  /** Requests for an identity that were given up: each may still come, and take the id from us. */
+  let givenUp = 0
   const init = (current?: ProducerIdentity) =>
-    patiently(cluster.initProducerId(transactionalId, transactionTimeout, current), deliveryTimeout)
+    patiently(
+      Effect.tapError(
+        cluster.initProducerId(transactionalId, transactionTimeout, current),
+        ({ code }) =>
+          Effect.sync(() => {
+            if (unknownOutcome.has(code)) givenUp++
+          }),
+      ),
+      deliveryTimeout,
+    )
   let identity = yield* init()
   let abandoned = false
   let sequences = new Map<string, number>()
@@ -79,13 +90,19 @@ export const make = Effect.fnUntraced(function* (
     abandoned = true
   }
 
+  const mayTakeBack = Effect.suspend(() => {
+    if (givenUp === 0) return options.mayTakeBack ?? Effect.succeed(false)
+    givenUp--
+    return Effect.succeed(true)
+  })
+
   // Brokers that have timed a transaction out let its producer go on; they refuse it after anybody else's InitProducerId.
   const next = Effect.suspend(() => init(transactionalId === null ? undefined : identity)).pipe(
     Effect.catchIf(
       ({ code }) => fenced.has(code),
       (error) =>
         Effect.flatMap(
-          options.mayTakeBack ?? Effect.succeed(false),
+          mayTakeBack,
           (may) => may ? init() : Effect.fail(takenOver(transactionalId, error)),
         ),
     ),

@@ -24,15 +24,15 @@ export const to =
 /** Writes to `topic` what `of` makes of every value, and passes the value itself on. */
 export const derived =
   <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> => <F, E, R>(flow: Flow<A, F, E, R>) =>
-    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, all), { stage: "deliver", writes: [topic] })(flow)
+    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, {}), { stage: "deliver", writes: [topic] })(flow)
 
 /**
  * Like `derived`, for topics of which the last value per key counts: of the values that one batch has for a key, only the
- * last is written.
+ * last that does not fail is written.
  */
 export const latest =
   <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> => <F, E, R>(flow: Flow<A, F, E, R>) =>
-    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, lastPerKey), {
+    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, { latest: true }), {
       stage: "deliver",
       writes: [topic],
     })(flow)
@@ -44,7 +44,7 @@ const deliver = <A, B, F>(
   batch: Batch<A, F>,
   topic: Topic<B>,
   of: (value: A) => B,
-  which: (keys: ReadonlyArray<string | null>) => (i: number) => boolean,
+  how: Pick<Outgoing, "latest">,
 ): Batch<A, F | Undeliverable> => {
   const { values, units } = batch
   const made = new Array<B>(values.length)
@@ -57,11 +57,9 @@ const deliver = <A, B, F>(
       throw new RecordDefect(batch, i, cause)
     }
   }
-  const chosen = which === all ? undefined : which(keys)
   const outgoing: Array<Outgoing> = []
   const failures: Array<Failed<Undeliverable>> = []
   for (let i = 0; i < values.length; i++) {
-    if (chosen !== undefined && !chosen(i)) continue
     const encoded = topic.encode(made[i]!)
     if (Result.isFailure(encoded)) {
       const { field, message } = encoded.failure
@@ -75,20 +73,13 @@ const deliver = <A, B, F>(
       failures.push(failing(batch, i, new Undeliverable({ topic: topic.name, field: "", message })))
       continue
     }
-    const out = { topic: topic.name, key, value: encoded.success, row: row(batch, i) }
+    const out = { topic: topic.name, key, value: encoded.success, row: row(batch, i), ...how }
     outgoing.push(units === undefined ? out : { ...out, unit: units[i]! })
   }
   return fail<A, F, Undeliverable>({
     ...batch,
     outgoing: batch.outgoing.length === 0 ? outgoing : [...batch.outgoing, ...outgoing],
   }, failures)
-}
-
-const all = () => () => true
-
-const lastPerKey = (keys: ReadonlyArray<string | null>) => {
-  const last = new Map(keys.map((key, i) => [key, i]))
-  return (i: number) => last.get(keys[i]!) === i
 }
 
 const keyed = (key: string | null): Uint8Array | null => key === null ? null : Buffer.from(key)

@@ -107,8 +107,10 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
         Effect.map((exit) => {
           side.pulling = false
           side.idle = false
-          if (Exit.isSuccess(exit)) side.next = { batch: exit.value[0], slices: undefined, row: 0 }
-          else side.failure = exit.cause
+          if (Exit.isSuccess(exit)) {
+            side.next = { batch: exit.value[0], slices: undefined, row: 0 }
+            holdingBack.hold()
+          } else side.failure = exit.cause
           Deferred.doneUnsafe(arrived, Exit.void)
         }),
         Effect.forkIn(scope),
@@ -116,11 +118,12 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       )
     }
     const over = (side: AnySide) => side.failure !== undefined && Pull.isDoneCause(side.failure)
+    const isIdle = (side: AnySide) => side.idle && isDry(side.flow, task)
     const choose = (): AnySide | undefined => {
       for (const side of [a, b]) if (side.next?.batch.source.length === 0) return side
       if (a.next !== undefined && b.next !== undefined) return clockOf(b.next) < clockOf(a.next) ? b : a
-      if (a.next !== undefined && (b.idle || over(b))) return a
-      if (b.next !== undefined && (a.idle || over(a))) return b
+      if (a.next !== undefined && (isIdle(b) || over(b))) return a
+      if (b.next !== undefined && (isIdle(a) || over(a))) return b
       return undefined
     }
     /** The rows of `side` that come before the next one of `other`. */
@@ -136,6 +139,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       const other = side === a ? b : a
       const next = side.next!
       const to = end(next, side, other)
+      holdingBack.release()
       const whole = next.row === 0 && to === next.batch.source.length
       const batch = whole ? next.batch : (next.slices ??= new Slices(next.batch)).take(to)
       next.row = to
@@ -156,7 +160,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       arrived = Deferred.makeUnsafe<void>()
       const waitsOnlyForOther = a.next !== undefined || b.next !== undefined
       const wait = waitsOnlyForOther
-        ? Effect.map(holdingBack(Effect.timeoutOption(Deferred.await(arrived), idle)), (came) => {
+        ? Effect.map(Effect.timeoutOption(Deferred.await(arrived), idle), (came) => {
           const silent = a.next === undefined ? a : b
           if (Option.isNone(came)) silent.idle = isDry(silent.flow, task)
         })

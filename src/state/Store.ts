@@ -20,6 +20,8 @@ export class JournaledStore<V> implements LoggedStore<V> {
   readonly name: string
   readonly #entries = new Map<string, V>()
   #changed = new Map<string, V | undefined>()
+  /** Keys to log again, and the version whose commit does it once it was taken. */
+  readonly #relogged = new Map<string, number | undefined>()
   #streamTimeBefore = -Infinity
   #undo: Array<Undo<V>> = []
   #version = 0
@@ -58,10 +60,18 @@ export class JournaledStore<V> implements LoggedStore<V> {
   }
 
   takeChanges(): Changes | undefined {
-    if (this.#changed.size === 0 && this.streamTime === this.#streamTimeBefore) return undefined
+    const relogs = Array.from(this.#relogged.values()).includes(undefined)
+    if (this.#changed.size === 0 && !relogs && this.streamTime === this.#streamTimeBefore) {
+      return undefined
+    }
     const version = ++this.#version
     const entries = new Map<string, V | undefined>()
     for (const key of this.#changed.keys()) entries.set(key, this.#entries.get(key))
+    for (const [key, taken] of this.#relogged) {
+      if (taken !== undefined) continue
+      entries.set(key, this.#entries.get(key))
+      this.#relogged.set(key, version)
+    }
     this.#undo.push({ version, streamTime: this.#streamTimeBefore, entries: this.#changed })
     this.#changed = new Map()
     this.#streamTimeBefore = this.streamTime
@@ -72,6 +82,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
   committed(version: number): void {
     const kept = this.#undo.findIndex((undo) => undo.version > version)
     this.#undo = kept === -1 ? [] : this.#undo.slice(kept)
+    for (const [key, taken] of this.#relogged) if (taken !== undefined && taken <= version) this.#relogged.delete(key)
   }
 
   /** Takes back every change that was not committed. */
@@ -85,6 +96,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
     }
     this.#streamTimeBefore = this.streamTime
     this.#undo = []
+    for (const key of this.#relogged.keys()) this.#relogged.set(key, undefined)
   }
 
   /** Puts an entry of the log back, outside any batch. A value that the schema refuses throws. */
@@ -93,9 +105,9 @@ export class JournaledStore<V> implements LoggedStore<V> {
     else this.#entries.set(key, this.#decode(JSON.parse(text(bytes))))
   }
 
-  /** Logs an entry again with the next batch, although nothing changes. */
+  /** Logs an entry again with the next batch that is committed, although nothing changes. */
   relog(key: string): void {
-    if (!this.#changed.has(key)) this.#changed.set(key, this.#entries.get(key))
+    this.#relogged.set(key, undefined)
   }
 
   restoreStreamTime(at: number): void {

@@ -52,6 +52,20 @@ describe("JournaledStore", () => {
         }
       })))
 
+  it("logs an entry again with the first batch that is committed", () => {
+    const store = new JournaledStore({ name: "s", value: Schema.Int })
+    store.restore("k", store.encode(1))
+    store.relog("k")
+    assert.deepStrictEqual([...store.takeChanges()!.entries], [["k", 1]])
+    assert.isUndefined(store.takeChanges())
+    store.rewind()
+    const { entries, version } = store.takeChanges()!
+    assert.deepStrictEqual([...entries], [["k", 1]])
+    store.committed(version)
+    store.rewind()
+    assert.isUndefined(store.takeChanges())
+  })
+
   it("has no changes to log when nothing changed", () => {
     const store = new JournaledStore({ name: "s", value: Schema.Int })
     assert.isUndefined(store.takeChanges())

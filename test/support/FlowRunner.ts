@@ -2,7 +2,7 @@
 import { Effect, Stream } from "effect"
 import { Buffer } from "node:buffer"
 import type { Batch, Headers, Source } from "../../src/Batch.ts"
-import { byRow, fromSource } from "../../src/Batch.ts"
+import { departing, fromSource } from "../../src/Batch.ts"
 import type { Flow } from "../../src/Flow.ts"
 import { JournaledStore } from "../../src/state/Store.ts"
 import { type Clock, decodeClock, encodeClock, unheard } from "../../src/StreamTime.ts"
@@ -139,7 +139,7 @@ export const run = <A, F, E>(
       Stream.runCollect,
       Effect.map((batches) => ({
         inputs: [...inputs.values()].flat(),
-        batches: batches.map((batch) => ({ ...batch, outgoing: byRow(batch.outgoing) })),
+        batches: batches.map((batch) => ({ ...batch, outgoing: departing(batch.outgoing) })),
         stores: new Map(Array.from(stores, ([name, store]) => [name, new Map(store.entries())])),
       })),
     )

@@ -88,13 +88,13 @@ export const running = <E, R>(pipeline: Pipeline.Pipeline<E, R>, more?: Partial<
     (fiber) => Effect.ignore(stop(fiber)),
   )
 
-/** A transaction of some other program, that is aborted: offsets without records. */
-export const aborted = Effect.fnUntraced(function* (topic: string) {
+/** A transaction of some other program that has died in it; answers what ends it. */
+export const open = Effect.fnUntraced(function* (topic: string, value = "{}") {
   const cluster = yield* Cluster
-  const producer = yield* cluster.initProducerId("other", 60_000)
+  const producer = yield* cluster.initProducerId("other", 30_000)
   const txn = { transactionalId: "other", ...producer }
   yield* cluster.addPartitionsToTxn(txn, [{ topic, partition: 0 }])
-  const records = { keys: [null], values: [Buffer.from("{}")], headers: [[]], timestamps: [0] }
+  const records = { keys: [null], values: [Buffer.from(value)], headers: [[]], timestamps: [0] }
   yield* cluster.produce({
     node: 1,
     transactionalId: "other",
@@ -102,7 +102,10 @@ export const aborted = Effect.fnUntraced(function* (topic: string) {
     compression: "none",
     batches: [{ topic, partition: 0, producer: { ...producer, baseSequence: 0 }, records }],
   })
-  yield* cluster.endTxn(txn, false)
+  return { abort: cluster.endTxn(txn, false) }
 })
+
+/** A transaction of some other program, that is aborted: offsets without records. */
+export const aborted = (topic: string) => Effect.flatMap(open(topic), ({ abort }) => abort)
 
 export const away = Effect.fail(new Task.PipelineError({ reason: "Sink", message: "away", retriable: true }))

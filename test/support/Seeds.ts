@@ -27,13 +27,13 @@ export class Dice {
   }
 }
 
-/** Runs a property for `SEED` alone where that is set, else for the seeds 1 to `runs`. */
+/** Runs a property for the seeds 1 to `runs`, or where it is set for `SEED` alone, or from one to another (`SEED=1000..2000`). */
 export const forSeeds = <E, R>(
   runs: number,
   property: (dice: Dice, seed: number) => Effect.Effect<void, E, R>,
 ): Effect.Effect<void, E, R> => {
-  const only = process.env["SEED"]
-  const seeds = only === undefined ? Array.from({ length: runs }, (_, i) => i + 1) : [Number(only)]
+  const [first = "1", last = first] = process.env["SEED"]?.split("..") ?? ["1", String(runs)]
+  const seeds = Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i)
   return Effect.forEach(seeds, (seed) =>
     Effect.suspend(() => property(new Dice(seed), seed)).pipe(
       Effect.tapCause(() => Effect.sync(() => console.error(`fails with SEED=${seed}`))),
