@@ -90,11 +90,12 @@ export const make = Effect.fnUntraced(function* (
       Math.min(options.fetchBytes, Math.floor((options.maxBytes - total) / reading.size)),
     )
 
-  const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition) {
+  const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition, isGap: boolean) {
     if (!reading.has(partition)) return
     partition.isAtEnd = false
     if (answer.error === null) {
-      const records = readable(answer, partition.position)
+      const read = readable(answer, partition.position)
+      const records = isGap ? { ...read, next: Math.max(read.next, answer.lastStableOffset) } : read
       partition.isAtEnd = records.next >= answer.highWatermark
       partition.heard = yield* Clock.currentTimeMillis
       if (records.next === partition.position) return
@@ -138,9 +139,11 @@ export const make = Effect.fnUntraced(function* (
         maxBytes,
       })),
     })
+    // Compaction may have removed the last records of a log, or their marker: then a whole answer is empty below the end.
+    const isEmpty = answers.every(({ error, batches }) => error === null && batches.length === 0)
     for (const answer of answers) {
       const partition = partitions.find((one) => one.topic === answer.topic && one.partition === answer.partition)
-      if (partition !== undefined) yield* accept(partition, answer)
+      if (partition !== undefined) yield* accept(partition, answer, isEmpty)
     }
   })
 

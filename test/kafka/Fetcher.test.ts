@@ -60,6 +60,18 @@ const drained = (reading: Fetcher.Reading) =>
     }
   })
 
+/** Answers as a broker does whose log ends with records that compaction has removed. */
+const withoutTail = (cluster: Cluster["Service"], from: number): Cluster["Service"] =>
+  Cluster.of({
+    ...cluster,
+    fetch: (request) =>
+      Effect.map(cluster.fetch(request), (answers) =>
+        answers.map((answer) => ({
+          ...answer,
+          batches: answer.batches.filter(({ baseOffset }) => baseOffset < from),
+        }))),
+  })
+
 const first = <A, E>(reading: Effect.Effect<A, E>) =>
   Effect.gen(function* () {
     const next = yield* Effect.forkChild(Effect.exit(reading))
@@ -77,6 +89,21 @@ const test = <E>(
   )
 
 describe("Fetcher", () => {
+  test(
+    "passes over the end of a log that compaction has removed",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const { fetcher } = yield* Effect.provideService(fetching(1), Cluster, withoutTail(cluster, 2))
+      yield* append(0, 4)
+      const reading = yield* fetcher.read({ topic, partition: 0 }, 0)
+      const records = yield* first(reading.next)
+      assert.deepStrictEqual([...records.offsets], [0, 1])
+      const gap = yield* first(reading.next)
+      assert.deepStrictEqual([gap.length, gap.next], [0, 4])
+      assert.isTrue(reading.isDry())
+    }),
+  )
+
   test(
     "stops reading a partition whose bytes are not released, and no other",
     Effect.gen(function* () {

@@ -63,16 +63,18 @@ export const make = (brokers: Brokers, topics: Topics): Pick<Cluster["Service"],
       )
       const error = nameOf(response.errorCode)
       if (error !== null) return yield* refused("Fetch", `${wanted.length} partitions of broker ${node}`, error)
+      // A reader above its quota is answered at once, and about no partition.
+      const unanswered = response.partitions.length === 0 ? "THROTTLING_QUOTA_EXCEEDED" : "UNKNOWN_SERVER_ERROR"
       const names = new Map(Array.from(ids, ([name, id]) => [id, name]))
       for (const { topicId, ...answer } of response.partitions) {
         answers.push({ topic: names.get(topicId) ?? "", ...answer })
       }
       for (const { topic, error } of answers) if (error === null) read.set(topic, ids.get(topic)!)
       const other = answers.filter(({ error }) => error !== null && otherTopic.has(error))
-      if (other.length === 0) return inOrder(partitions, answers, (one) => failed(one, "UNKNOWN_SERVER_ERROR"))
+      if (other.length === 0) return inOrder(partitions, answers, (one) => failed(one, unanswered))
       yield* topics.metadata([...new Set(other.map(({ topic }) => topic))])
       const now = yield* topics.ids(other.map(({ topic }) => topic))
-      return inOrder(partitions, answers, (one) => failed(one, "UNKNOWN_SERVER_ERROR")).map((answer) =>
+      return inOrder(partitions, answers, (one) => failed(one, unanswered)).map((answer) =>
         answer.error !== null && otherTopic.has(answer.error)
           ? { ...answer, error: unreadable(answer.topic, now.get(answer.topic)) ?? "UNKNOWN_TOPIC_ID" }
           : answer

@@ -30,6 +30,19 @@ const written = (transactionalId: string | null) =>
   })
 
 describe("Logs", () => {
+  it.effect("takes an answer about no partition for what brokers say to readers above their quota", () =>
+    Effect.gen(function* () {
+      const brokers = {
+        timeout: 1_000,
+        node: () => Effect.succeed({ errorCode: 0, partitions: [] }),
+      } as unknown as Brokers
+      const topics = { ids: () => Effect.succeed(new Map([["clicks", "an id"]])) } as unknown as Topics
+      const { fetch } = Logs.make(brokers, topics)
+      const partitions = [{ topic: "clicks", partition: 0, offset: 0, maxBytes: 1_000 }]
+      const [answer] = yield* fetch({ node: 1, maxWait: 0, maxBytes: 1_000, partitions })
+      assert.strictEqual(answer!.error, "THROTTLING_QUOTA_EXCEEDED")
+    }))
+
   for (const transactionalId of [null, "enrich-1"]) {
     it.effect(`asks for acknowledgement by all in-sync replicas, with the transactional id ${transactionalId}`, () =>
       Effect.gen(function* () {
