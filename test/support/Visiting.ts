@@ -3,10 +3,11 @@
  * and tables. What it must have committed is what its two halves answer when each task of them reads its log as a whole,
  * without brokers and without a stop: the order in which tasks reach the repartition topic is not given, but its log is.
  */
-import { Effect, Schema } from "effect"
+import { Effect, Result, Schema } from "effect"
 import {
   Aggregate,
   Branch,
+  Check,
   DeadLetter,
   Decode,
   Deliver,
@@ -94,6 +95,9 @@ const merged = (stumblesAt: ReadonlyArray<number>) =>
     Flow.flatMap((event) => event.n % 5 === 0 ? [event, { ...event, id: `${event.id}-again` }] : [event]),
     Flow.effect((event) =>
       event.n % 11 === 0 ? Effect.fail(new Refused({ message: "a multiple of eleven" })) : Effect.succeed(event)
+    ),
+    Check.with((event) =>
+      event.n % 7 === 0 ? Result.fail(new Refused({ message: "a multiple of seven" })) : Result.succeed(event)
     ),
     Branch.when(({ n }) => n % 2 === 0, (flow) =>
       flow.pipe(
