@@ -1,6 +1,4 @@
 /** A Postgres inside this process, for development and examples: in memory, and gone with its scope. */
-import { PGlite } from "@electric-sql/pglite"
-import { PGLiteSocketServer } from "@electric-sql/pglite-socket"
 import { Effect, Layer, Redacted, type Scope } from "effect"
 import { PipelineError } from "../Task.ts"
 import * as Postgres from "./Postgres.ts"
@@ -11,12 +9,17 @@ import * as Postgres from "./Postgres.ts"
  */
 export const make: Effect.Effect<Redacted.Redacted<string>, PipelineError, Scope.Scope> = Effect.gen(function* () {
   const db = yield* Effect.acquireRelease(
-    Effect.tryPromise({ try: () => PGlite.create({ dataDir: "memory://" }), catch: unstartable }),
+    Effect.tryPromise({
+      // Loaded only here: it is large, and most programs do without it.
+      try: async () => (await import("@electric-sql/pglite")).PGlite.create({ dataDir: "memory://" }),
+      catch: unstartable,
+    }),
     (db) => Effect.ignore(Effect.tryPromise(() => db.close())),
   )
   const server = yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: async () => {
+        const { PGLiteSocketServer } = await import("@electric-sql/pglite-socket")
         const server = new PGLiteSocketServer({ db, host: "127.0.0.1", port: 0 })
         await server.start()
         return server
