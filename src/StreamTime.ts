@@ -1,11 +1,4 @@
 /** Stream time: the highest event time seen, per task that wrote the input. */
-import { Buffer } from "node:buffer"
-import type { Headers } from "./Batch.ts"
-import { text } from "./Topic.ts"
-
-/** Headers of records in a repartition topic: the task that wrote them, and its stream time when it did. */
-export const taskHeader = "millrace-task"
-export const clockHeader = "millrace-clock"
 
 /** How long a task that writes a repartition topic may be silent before it stops holding the clock back. */
 const idleAfter = 60_000
@@ -105,19 +98,3 @@ export const decodeClock = (encoded: string): Clock => {
 const short = (time: number): string => Number.isSafeInteger(time) ? time.toString(36) : `=${time}`
 
 const long = (time: string): number => time.startsWith("=") ? Number(time.slice(1)) : parseInt(time, 36)
-
-export const writerHeaders = (task: string, now: number): Headers => [
-  [taskHeader, Buffer.from(task)],
-  [clockHeader, Buffer.from(String(now))],
-]
-
-/** Which task wrote a record of a repartition topic, and its stream time then; `time` where the headers are missing. */
-export const writtenBy = (headers: Headers, time: number): readonly [writer: string, time: number] => {
-  let writer = "?"
-  let clock = time
-  for (const [name, value] of headers) {
-    if (name === taskHeader) writer = text(value)
-    else if (name === clockHeader) clock = Number(text(value))
-  }
-  return [writer, Number.isNaN(clock) ? time : clock]
-}

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { DeadLetter, Decode, Failures, Ingest, repartition, Topic } from "../../src/index.ts"
 import type { AnyFlow, Flow } from "../../src/Flow.ts"
-import { writtenBy } from "../../src/StreamTime.ts"
+import { writtenBy } from "../../src/WriterHeaders.ts"
 import { run, sources } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
 

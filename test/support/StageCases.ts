@@ -18,7 +18,7 @@ import {
   Window,
 } from "../../src/index.ts"
 import * as Sessions from "../../src/clickstream/Sessions.ts"
-import { writerHeaders } from "../../src/StreamTime.ts"
+import { writerHeaders } from "../../src/WriterHeaders.ts"
 import type { Logged, PipelineError, Task } from "../../src/Task.ts"
 import type { Rec } from "./FlowRunner.ts"
 import type { Dice } from "./Seeds.ts"
