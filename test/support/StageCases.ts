@@ -23,16 +23,16 @@ import type { Logged, PipelineError, Task } from "../../src/Task.ts"
 import type { Rec } from "./FlowRunner.ts"
 import type { Dice } from "./Seeds.ts"
 
-const common = { description: "Test", owner: "tests", partitions: 1 }
+export const common = { description: "Test", owner: "tests", partitions: 1 }
 
-const Reading = Schema.Struct({ id: Schema.String, n: Schema.Int, at: Schema.Int })
-type Reading = typeof Reading.Type
-const readings = (name: string) =>
+export const Reading = Schema.Struct({ id: Schema.String, n: Schema.Int, at: Schema.Int })
+export type Reading = typeof Reading.Type
+export const readings = (name: string) =>
   Topic.make({ ...common, name, schema: Reading, eventTime: (reading: Reading) => reading.at })
 
-const Readings = readings("readings")
-const Others = readings("others")
-const Thirds = readings("thirds")
+export const Readings = readings("readings")
+export const Others = readings("others")
+export const Thirds = readings("thirds")
 const ByParity = Topic.make({
   ...common,
   name: "by-parity",
@@ -41,36 +41,40 @@ const ByParity = Topic.make({
   key: ["parity", (reading) => String(reading.n % 2)],
   maxMessageBytes: 172,
 })
-const Results = Topic.make({
+export const Results = Topic.make({
   ...common,
   name: "results",
   schema: Schema.Struct({ id: Schema.String, n: Schema.Int }),
   maxMessageBytes: 160,
 })
-const Latest = Topic.make({
+export const Latest = Topic.make({
   ...common,
   name: "latest",
   schema: Schema.Struct({ id: Schema.String, n: Schema.Int }),
   key: ["id", (result) => result.id],
   maxMessageBytes: 163,
 })
-const Sums = Topic.make({ ...common, name: "sums", schema: Schema.Struct({ key: Schema.String, value: Schema.Int }) })
-const Counted = Topic.make({
+export const Sums = Topic.make({
+  ...common,
+  name: "sums",
+  schema: Schema.Struct({ key: Schema.String, value: Schema.Int }),
+})
+export const Counted = Topic.make({
   ...common,
   name: "counted",
   schema: Schema.Struct({ key: Schema.String, start: Schema.Int, value: Schema.Int }),
 })
 export const Dlt = Topic.bytes({ ...common, name: "dlt" })
 
-class Odd extends Schema.TaggedError<Odd>()("Odd", { message: Schema.String }) {}
+export class Odd extends Schema.TaggedError<Odd>()("Odd", { message: Schema.String }) {}
 
-const read = (topic: typeof Readings) => Ingest.topic(topic).pipe(Decode.schema)
-const decoded = read(Readings)
-const odd = (reading: Reading) => reading.n % 2 === 1
-const refuseOdd = Check.with((reading: Reading) =>
+export const read = (topic: typeof Readings) => Ingest.topic(topic).pipe(Decode.schema)
+export const decoded = read(Readings)
+export const odd = (reading: Reading) => reading.n % 2 === 1
+export const refuseOdd = Check.with((reading: Reading) =>
   odd(reading) ? Result.fail(new Odd({ message: "odd" })) : Result.succeed(reading)
 )
-const twice = Flow.flatMap((reading: Reading) => [reading, { ...reading, n: reading.n + 1 }])
+export const twice = Flow.flatMap((reading: Reading) => [reading, { ...reading, n: reading.n + 1 }])
 const minutes = Aggregate.count({
   name: "counts",
   window: Window.tumbling({ size: "1 minute", grace: "30 seconds" }),
@@ -84,8 +88,8 @@ const sums = Aggregate.running({
   initial: () => 0,
   add: (sum, reading: Reading) => sum + reading.n,
 })
-const routed = decoded.pipe(Failures.route({ DecodeError: DeadLetter.to(Dlt) }))
-const moved = (flow: typeof routed) => repartition(ByParity, { undeliverable: DeadLetter.to(Dlt) })(flow)
+export const routed = decoded.pipe(Failures.route({ DecodeError: DeadLetter.to(Dlt) }))
+export const moved = (flow: typeof routed) => repartition(ByParity, { undeliverable: DeadLetter.to(Dlt) })(flow)
 
 export interface Case {
   readonly name: string
@@ -100,8 +104,8 @@ export interface Case {
   readonly upstream?: number
 }
 
-const windowOf = (value: Aggregate.Windowed<number>) => `${value.key}@${value.start}`
-const keyOf = (value: { readonly key: string }) => value.key
+export const windowOf = (value: Aggregate.Windowed<number>) => `${value.key}@${value.start}`
+export const keyOf = (value: { readonly key: string }) => value.key
 
 export const cases: ReadonlyArray<Case> = [
   { name: "decode", flow: decoded },
