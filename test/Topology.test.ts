@@ -6,6 +6,7 @@ import {
   Decode,
   Failures,
   Flow,
+  Fold,
   Guarantee,
   Ingest,
   merge,
@@ -45,7 +46,7 @@ describe("Pipeline.make", () => {
   })
 
   it("refuses two stores of one name", () => {
-    const count = Aggregate.running({ name: "n", state: Schema.Int, initial: () => 0, add: (n: number) => n + 1 })
+    const count = Aggregate.running({ name: "n", fold: Fold.count })
     const { reason, message } = refusal(() =>
       Pipeline.make(
         "p",

@@ -4,34 +4,65 @@ import { Duration, Schema } from "effect"
 import { type Batch, keyBytes } from "../Batch.ts"
 import { text } from "../Topic.ts"
 
-/** `[start, start + size)`, aligned to 1970: every record is in exactly one. Milliseconds. */
-export interface Tumbling {
+/**
+ * `[start, start + size)`, beginning at every multiple of `every` since 1970. Milliseconds; `every` is at most `size`.
+ */
+export interface Aligned {
+  readonly _tag: "Aligned"
   readonly size: number
+  readonly every: number
   readonly grace: number
 }
 
 /**
- * Windows of one size, one after the other. A window stays open until stream time has passed its end by `grace` (none by
- * default); after that its records are `Late`.
+ * Windows of one size, one after the other: every record is in exactly one. A window stays open until stream time has
+ * passed its end by `grace` (none by default); after that its records are `Late`.
  */
-export const tumbling = (options: { readonly size: Duration.Input; readonly grace?: Duration.Input }): Tumbling => {
-  const size = Duration.toMillis(options.size)
-  const grace = Duration.toMillis(options.grace ?? 0)
-  if (!(size >= 1 && Number.isInteger(size))) {
-    throw new RangeError("a window's size is a whole number of milliseconds, at least 1")
+export const tumbling = (options: { readonly size: Duration.Input; readonly grace?: Duration.Input }): Aligned =>
+  hopping({ ...options, every: options.size })
+
+/**
+ * Windows of one size that begin `every` so often and overlap: every record is in `size / every` of them, rounded up or
+ * down. A record may be late for some and not for others: it counts in those that are open.
+ */
+export const hopping = (
+  options: { readonly size: Duration.Input; readonly every: Duration.Input; readonly grace?: Duration.Input },
+): Aligned => {
+  const size = millis("size", options.size, 1)
+  const every = millis("every", options.every, 1)
+  if (every > size) {
+    throw new RangeError("windows that begin less often than they are long leave records out: every <= size")
   }
-  if (!(grace >= 0 && grace < Infinity)) throw new RangeError("a window's grace is zero or a finite time")
-  return { size, grace }
+  return { _tag: "Aligned", size, every, grace: millis("grace", options.grace ?? 0, 0) }
+}
+
+/** A whole number of milliseconds, at least `least`. */
+const millis = (name: string, of: Duration.Input, least: number): number => {
+  const millis = Duration.toMillis(of)
+  if (Number.isInteger(millis) && millis >= least) return millis
+  throw new RangeError(`a window's ${name} is a whole number of milliseconds, at least ${least}; it was ${millis}`)
+}
+
+/** The result of one key in one window. `final` once the window has closed: nothing is added to it any more. */
+export interface Windowed<out V> {
+  readonly key: string
+  /** Milliseconds since 1970; the window is `[start, end)`. */
+  readonly start: number
+  readonly end: number
+  readonly value: V
+  readonly final: boolean
 }
 
 /**
- * A record came after its window had closed: it is not in any result. The record itself goes on to be routed; nothing
- * else that it caused is undone.
+ * A record came after its window had closed: it is not in that window's result. The record itself goes on to be routed;
+ * nothing else that it caused is undone.
  */
 export class Late extends Schema.TaggedError<Late>()("Late", {
   message: Schema.String,
-  /** The end of the window that the record missed, exclusive; milliseconds since 1970. */
+  /** The end of the last window that the record missed, exclusive; milliseconds since 1970. */
   windowEnd: Schema.Number,
+  /** Set where the record still counted in later windows. */
+  partly: Schema.optionalKey(Schema.Literal(true)),
 }) {}
 
 /** A stage that groups by key met a record that has none, or one that is not text. */

@@ -8,6 +8,7 @@ import {
   Decode,
   Deliver,
   Failures,
+  Fold,
   Guarantee,
   Ingest,
   Pipeline,
@@ -34,7 +35,7 @@ const summing = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
     "summing",
     Ingest.topic(In).pipe(
       Decode.schema,
-      Aggregate.running({ name: "sums", state: Schema.Int, initial: () => 0, add: (sum) => sum + 1 }),
+      Aggregate.running({ name: "sums", fold: Fold.count }),
       Deliver.to(Sums),
       Failures.routeAll(DeadLetter.to(Dlt)),
     ),

@@ -10,6 +10,7 @@ import {
   Decode,
   Deliver,
   Failures,
+  Fold,
   Guarantee,
   Ingest,
   KafkaClient,
@@ -49,7 +50,7 @@ const setup = (guarantee: Pipeline.Guarantee<unknown, Cluster>) => {
     Ingest.topic(readings).pipe(
       Decode.schema,
       Deliver.to(copies),
-      Aggregate.running({ name: "totals", state: Schema.Int, initial: () => 0, add: (n) => n + 1 }),
+      Aggregate.running({ name: "totals", fold: Fold.count }),
       Deliver.to(totals),
       Failures.routeAll(DeadLetter.to(dlt)),
     ),

@@ -8,6 +8,7 @@ import {
   Decode,
   Deliver,
   Failures,
+  Fold,
   Guarantee,
   Ingest,
   Pipeline,
@@ -64,9 +65,11 @@ const sums = <R>(guarantee: Pipeline.Guarantee<unknown, R>) =>
       // An infinite sum is no Int, but a number that can be written.
       Aggregate.running({
         name: "sum",
-        state: Schema.Int,
-        initial: () => 0,
-        add: (sum: number, { id }: typeof Copying.Reading.Type) => id === 13 ? Infinity : sum + id,
+        fold: Fold.make({
+          state: Schema.Int,
+          initial: () => 0,
+          add: (sum: number, { id }: typeof Copying.Reading.Type) => id === 13 ? Infinity : sum + id,
+        }),
       }),
       Deliver.to(Sums),
       Failures.routeAll(DeadLetter.to(Copying.Dlt)),

@@ -9,6 +9,7 @@ import {
   Deliver,
   Failures,
   Flow,
+  Fold,
   Guarantee,
   Ingest,
   Pipeline,
@@ -36,7 +37,7 @@ const pipeline = (deliveryTimeout = 30_000) =>
     "counting",
     Ingest.topic(Copying.In).pipe(
       Decode.schema,
-      Aggregate.running({ name: "count", state: Schema.Int, initial: () => 0, add: (count: number) => count + 1 }),
+      Aggregate.running({ name: "count", fold: Fold.count }),
       Deliver.to(Sums),
       Failures.routeAll(DeadLetter.to(Copying.Dlt)),
     ),

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Buffer } from "node:buffer"
-import { Aggregate, DeadLetter, Decode, Deliver, Failures, Flow, Ingest, Topic, Window } from "../../src/index.ts"
+import { Aggregate, DeadLetter, Decode, Deliver, Failures, Flow, Fold, Ingest, Topic, Window } from "../../src/index.ts"
 import { run, sources } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
 
@@ -120,9 +120,11 @@ describe("Aggregate.windowed", () => {
             name: "large",
             window: Window.tumbling({ size: 50 }),
             emit: "final",
-            state: Schema.Int,
-            initial: () => 0,
-            add: (sum, { value }: Aggregate.Windowed<number>) => sum + value,
+            fold: Fold.make({
+              state: Schema.Int,
+              initial: () => 0,
+              add: (sum, { value }: Window.Windowed<number>) => sum + value,
+            }),
           }),
         )
         const all = Array.from({ length: 31 }, (_, i) => ({ key: "a", value: String(i * 10), timestamp: 0 }))
@@ -135,11 +137,49 @@ describe("Aggregate.windowed", () => {
         assert.deepStrictEqual(batches.flatMap(({ failed }) => failed), [])
       })))
 
+  it.effect("can be folded again where one record closes many windows: none of their results is late", () =>
+    Effect.gen(function* () {
+      const flow = Ingest.topic(Events).pipe(
+        Decode.schema,
+        Aggregate.count({ name: "small", window: Window.tumbling({ size: 10 }), emit: "final" }),
+        Aggregate.count({ name: "large", window: Window.tumbling({ size: 20 }), emit: "final" }),
+      )
+      const all = [5, 15, 25, 35, 95].map((at) => ({ key: "a", value: String(at), timestamp: 0 }))
+      const { batches } = yield* run(flow, new Map([[Events as Topic.Any, sources(Events, all, [])]]))
+      assert.deepStrictEqual(
+        batches.flatMap(({ values }) => values.map(({ start, value }) => `${start}=${value}`)),
+        ["0=2", "20=2"],
+      )
+      assert.deepStrictEqual(batches.flatMap(({ failed }) => failed), [])
+    }))
+
+  it.effect("counts a record in every hopping window that holds it, and says which it came too late for", () =>
+    Effect.gen(function* () {
+      const flow = Ingest.topic(Events).pipe(
+        Decode.schema,
+        Aggregate.count({ name: "counts", window: Window.hopping({ size: 100, every: 50 }), emit: "final" }),
+      )
+      const all = [60, 100, 149, 80, 500].map((at) => ({ key: "a", value: String(at), timestamp: 0 }))
+      const { batches } = yield* run(flow, new Map([[Events as Topic.Any, sources(Events, all, [2])]]))
+      assert.deepStrictEqual(
+        batches.flatMap(({ values }) => values.map(({ start, end, value }) => `${start}-${end}=${value}`)),
+        ["0-100=1", "50-150=4", "100-200=2"],
+      )
+      assert.deepStrictEqual(
+        batches.flatMap(({ failed }) =>
+          failed.map((
+            { row, kept, reason },
+          ) => [row, kept, reason._tag === "Late" && [reason.windowEnd, reason.partly]])
+        ),
+        [[1, true, [100, true]]],
+      )
+    }))
+
   it.effect("does not take two keys that are not text for one", () =>
     Effect.gen(function* () {
       const flow = Ingest.topic(Events).pipe(
         Decode.schema,
-        Aggregate.running({ name: "all", state: Schema.Int, initial: () => 0, add: (n: number) => n + 1 }),
+        Aggregate.running({ name: "all", fold: Fold.count }),
       )
       const [source] = sources(Events, [1, 2].map((at) => ({ key: "a", value: String(at), timestamp: at })), [])
       const keys = [200, 201].map((last) => Buffer.from([0, 0, 0, last]))
@@ -157,12 +197,14 @@ describe("Aggregate.windowed", () => {
         Decode.schema,
         Aggregate.running({
           name: "all",
-          state: Schema.Int,
-          initial: () => 0,
-          add: (_, at: number) => {
-            if (at === 7) throw new Error("seven")
-            return at
-          },
+          fold: Fold.make({
+            state: Schema.Int,
+            initial: () => 0,
+            add: (_, at: number) => {
+              if (at === 7) throw new Error("seven")
+              return at
+            },
+          }),
         }),
       )
       const all = [5, 6, 7].map((at) => ({ key: "a", value: String(at), timestamp: at }))

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result, Schema } from "effect"
 import { Buffer } from "node:buffer"
-import { Aggregate, Branch, Check, DeadLetter, Decode, Failures, Ingest, Topic, Window } from "../../src/index.ts"
+import { Aggregate, Branch, Check, DeadLetter, Decode, Failures, Fold, Ingest, Topic, Window } from "../../src/index.ts"
 import { run, sources } from "../support/FlowRunner.ts"
 
 const Events = Topic.make({
@@ -43,13 +43,11 @@ describe("Branch.when", () => {
 
   it.effect("keeps the time of a fold's results, so that they can be folded again", () =>
     Effect.gen(function* () {
-      const again = Aggregate.windowed<unknown, number>({
+      const again = Aggregate.windowed({
         name: "hundreds",
         window: Window.tumbling({ size: 100 }),
         emit: "final",
-        state: Schema.Int,
-        initial: () => 0,
-        add: (n) => n + 1,
+        fold: Fold.count,
       })
       const records = [5, 95, 105, 205, 305].map((at) => ({ key: "k", value: event(at, true), timestamp: 0 }))
       for (const flow of [decoded.pipe(finals), decoded.pipe(Branch.when(() => true, (all) => all.pipe(finals)))]) {

@@ -10,6 +10,7 @@ import {
   Deliver,
   Failures,
   Flow,
+  Fold,
   Ingest,
   merge,
   repartition,
@@ -84,9 +85,7 @@ const sessions = Sessions.by({ name: "sessions", gap: "30 seconds", grace: "30 s
 const clicks = Flow.map(({ id, at }: Reading) => ({ eventId: id, eventTime: at, path: `/${id}` }))
 const sums = Aggregate.running({
   name: "sums",
-  state: Schema.Int,
-  initial: () => 0,
-  add: (sum, reading: Reading) => sum + reading.n,
+  fold: Fold.make({ state: Schema.Int, initial: () => 0, add: (sum, reading: Reading) => sum + reading.n }),
 })
 export const routed = decoded.pipe(Failures.route({ DecodeError: DeadLetter.to(Dlt) }))
 export const moved = (flow: typeof routed) => repartition(ByParity, { undeliverable: DeadLetter.to(Dlt) })(flow)
@@ -104,7 +103,7 @@ export interface Case {
   readonly upstream?: number
 }
 
-export const windowOf = (value: Aggregate.Windowed<number>) => `${value.key}@${value.start}`
+export const windowOf = (value: Window.Windowed<number>) => `${value.key}@${value.start}`
 export const keyOf = (value: { readonly key: string }) => value.key
 
 export const cases: ReadonlyArray<Case> = [

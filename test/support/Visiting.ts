@@ -13,6 +13,7 @@ import {
   Deliver,
   Failures,
   Flow,
+  Fold,
   Ingest,
   merge,
   Pipeline,
@@ -117,9 +118,7 @@ const visiting = (stumblesAt: ReadonlyArray<number>) =>
     Deliver.latest(Visits, ({ session }) => session),
     Aggregate.running({
       name: "sums",
-      state: Schema.Int,
-      initial: () => 0,
-      add: (sum, { n, session }) => sum + n * session.clicks,
+      fold: Fold.make({ state: Schema.Int, initial: () => 0, add: (sum, { n, session }) => sum + n * session.clicks }),
     }),
     Deliver.latest(Sums, (sum) => sum),
     Failures.route({
