@@ -15,6 +15,8 @@ export interface Source {
   readonly partition: number
   /** How many records. Zero for a tick of the wall clock, which passes through every stage like any other batch. */
   readonly length: number
+  /** Of a tick: for how long its topic has been silent, since the last record or the last tick. Milliseconds. */
+  readonly silence?: number
   /** The position after this fetch: gaps left by transaction markers and compaction are already skipped. */
   readonly next: number
   /** Bytes of keys and values, for bounding what is in flight. */
@@ -147,6 +149,11 @@ export const fromSource = <A>(source: Source, values: ReadonlyArray<A>): Batch<A
   changes: none,
 })
 
+/** Whether a batch has neither records nor anything that a tick has caused: only positions and clocks have moved. */
+export const isEmpty = ({ source, values, outgoing, changes, failed }: Batch<unknown, unknown>): boolean =>
+  source.length === 0 && values.length === 0 && outgoing.length === 0 && failed.length === 0 &&
+  changes.every(({ entries }) => entries.size === 0)
+
 /** The source row that value `i` came from. */
 export const row = (batch: Batch<unknown, unknown>, i: number): number => batch.rows === undefined ? i : batch.rows[i]!
 
@@ -273,6 +280,9 @@ export const spent = <A>(batch: Batch<A>): Batch<A> => ({
   time: undefined,
 })
 
+/** The offset of a row; of what a tick has caused, the one that the next record will have. */
+export const offsetOf = ({ offsets, next }: Source, row: number): number => offsets[row] ?? next
+
 /** What a user's function gets beside the value: a view of the record it came from, safe to keep. */
 export class RecordContext {
   readonly #batch: Batch<unknown, unknown>
@@ -288,7 +298,7 @@ export class RecordContext {
     return this.#batch.source.partition
   }
   get offset(): number {
-    return this.#batch.source.offsets[row(this.#batch, this.#index)]!
+    return offsetOf(this.#batch.source, row(this.#batch, this.#index))
   }
   get key(): string | null {
     const key = keyBytes(this.#batch, this.#index)
@@ -299,12 +309,12 @@ export class RecordContext {
     const { source, time } = this.#batch
     return time === undefined ? source.timestamps[row(this.#batch, this.#index)]! : time.timestamps[this.#index]!
   }
-  /** The Kafka timestamp: when the record was written. Milliseconds since 1970. */
+  /** The Kafka timestamp: when the record was written. Milliseconds since 1970; that of what a tick has caused is its time. */
   get arrival(): number {
-    return this.#batch.source.timestamps[row(this.#batch, this.#index)]!
+    return this.#batch.source.timestamps[row(this.#batch, this.#index)] ?? this.timestamp
   }
   get headers(): Headers {
-    return this.#batch.source.headers[row(this.#batch, this.#index)]!
+    return this.#batch.source.headers[row(this.#batch, this.#index)] ?? none
   }
 }
 
@@ -318,7 +328,7 @@ export class RecordDefect extends Error {
     const { source } = batch
     super(
       `a stage's function threw at topic ${source.topic.name} partition ${source.partition} offset ` +
-        `${source.offsets[row(batch, i)]}: ${
+        `${offsetOf(source, row(batch, i))}: ${
           cause instanceof Error ? `${cause.name}: ${cause.message}` : "not an Error"
         }`,
       { cause },

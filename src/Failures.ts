@@ -3,7 +3,7 @@
  * table does not name stays in the flow's type, and `Pipeline.make` then does not compile.
  */
 import { Context, Effect, type Types } from "effect"
-import type { Batch, Dropped, Failed, Failure, Outgoing, Source } from "./Batch.ts"
+import { type Batch, type Dropped, type Failed, type Failure, offsetOf, type Outgoing, type Source } from "./Batch.ts"
 import { type Flow, perTask } from "./Flow.ts"
 import { PipelineError } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
@@ -126,7 +126,7 @@ const stopped = (batch: Batch<unknown, unknown>, failed: Failed<unknown>): Pipel
     reason: "Stopped",
     retriable: false,
     message:
-      `${_tag} at topic ${source.topic.name} partition ${source.partition} offset ${source.offsets[failed.row]}: ` +
+      `${_tag} at topic ${source.topic.name} partition ${source.partition} offset ${offsetOf(source, failed.row)}: ` +
       `${message}. Its route stops the task; nothing from here on was committed`,
   })
 }

@@ -24,7 +24,7 @@ export const unheard: Clock = { now: -Infinity, since: Infinity, writers: new Ma
 /**
  * The stream time of one input. With one writer it is the highest event time so far; with several, the lowest among
  * their own clocks, leaving out those that have written nothing for a minute of arrival time. It never goes back, and it
- * depends on the log alone: not on where batches are cut, nor on when they are read.
+ * depends on the log alone: not on where batches are cut, nor on when they are read; unless it goes on with the wall clock.
  */
 export class StreamTime {
   readonly #writers: Map<string, { time: number; arrival: number }>
@@ -56,6 +56,11 @@ export class StreamTime {
     const waitsForUnheard = this.#writers.size < writers && this.#since > arrival - idleAfter
     if (!waitsForUnheard && lowest > this.now) this.now = lowest
     return this.now
+  }
+
+  /** Stream time goes on by so many milliseconds without a record: by the wall clock, while an input is silent. */
+  goOn(by: number): void {
+    this.now += by
   }
 
   /** Notes what a writer said, without moving stream time. */

@@ -30,8 +30,11 @@ export class PipelineError extends Schema.TaggedError<PipelineError>()("Pipeline
 
 export class Task extends Context.Service<Task, {
   readonly partition: number
-  /** The task's records of one topic, one batch per fetch, from the committed position on. */
-  read<A>(topic: Topic<A>): Stream.Stream<Batch<Raw<A>>, PipelineError>
+  /**
+   * The task's records of one topic, one batch per fetch, from the committed position on. After `tickAfter` milliseconds
+   * without a record, a batch without any every second.
+   */
+  read<A>(topic: Topic<A>, tickAfter?: number): Stream.Stream<Batch<Raw<A>>, PipelineError>
   /** The clock of one topic where the task starts: as it was committed with the position. */
   clock(topic: AnyTopic): Clock
   /** Whether nothing of a topic is on its way: the brokers have no more, and what they had has come through. */

@@ -1,5 +1,6 @@
 /** Committing what tasks have finished: all of it together, one commit after the other, while the tasks work on. */
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope, Semaphore } from "effect"
+import { isEmpty } from "../Batch.ts"
 import type { Claim, Committer, Membership as Generation, TaskId, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import * as Counters from "./Counters.ts"
@@ -153,8 +154,8 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-/** Nothing but positions that moved past markers. */
-const isIdle = ({ batches }: Work): boolean => batches.every(({ source }) => source.length === 0)
+/** Nothing but positions that moved past markers, and ticks that caused nothing. */
+const isIdle = ({ batches }: Work): boolean => batches.every(isEmpty)
 
 const retrying = <A>(name: string, claim: Effect.Effect<A, PipelineError>): Effect.Effect<A, PipelineError> =>
   Effect.catchIf(

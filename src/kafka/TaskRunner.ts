@@ -1,7 +1,7 @@
 /** One task at work: its flow over its partitions, its stores, and what it has finished and not committed yet. */
-import { Cause, Effect, Exit, Fiber, Latch, type Scope, Stream } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, Latch, Option, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
-import { departing, fromSource, spent } from "../Batch.ts"
+import { departing, fromSource, isEmpty, spent } from "../Batch.ts"
 import type { AnyFlow } from "../Flow.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore } from "../state/Store.ts"
@@ -109,12 +109,15 @@ export const make = Effect.fnUntraced(function* (
     if (finished.length === 0 && !committing) Latch.openUnsafe(drained)
   }
 
-  const read = <A>(topic: Topic<A>): Stream.Stream<Batch<Raw<A>>, PipelineError> =>
+  const read = <A>(topic: Topic<A>, tickAfter?: number): Stream.Stream<Batch<Raw<A>>, PipelineError> =>
     Stream.unwrap(Effect.gen(function* () {
       const reading = yield* fetcher.read({ topic: topic.name, partition: id.partition }, positions.get(topic.name)!)
       readings.set(topic.name, reading)
+      const next = tickAfter === undefined
+        ? reading.next
+        : yield* orTicks(reading, positions.get(topic.name)!, tickAfter)
       const pull = Effect.gen(function* () {
-        const fetched = yield* Effect.mapError(reading.next, asPipelineError)
+        const fetched = yield* Effect.mapError(next, asPipelineError)
         atGate.add(topic.name)
         yield* gate.await
         atGate.delete(topic.name)
@@ -214,7 +217,7 @@ export const make = Effect.fnUntraced(function* (
     resume: Effect.asVoid(gate.open),
     pause: Effect.asVoid(gate.close),
     idle: quiet.await,
-    isBehind: () => moving > 0 || committing || finished.some(({ source }) => source.length > 0),
+    isBehind: () => moving > 0 || committing || !finished.every(isEmpty),
     isDraining: () => draining,
     holds: (now) =>
       failure === undefined && now.commit === lastCommit &&
@@ -263,9 +266,55 @@ const mayPass = (cause: Cause.Cause<unknown>): boolean =>
 const sourceOf = (
   topic: Topic<unknown>,
   partition: number,
-  { length, next, size, keys, bytes, headers, timestamps, offsets }: Readable,
+  { length, next, size, keys, bytes, headers, timestamps, offsets, silence }: Readable & { readonly silence?: number },
   upstream: number | undefined,
-): Source => ({ topic, partition, length, next, size, keys, bytes, headers, timestamps, offsets, upstream })
+): Source => ({
+  topic,
+  partition,
+  length,
+  next,
+  size,
+  keys,
+  bytes,
+  headers,
+  timestamps,
+  offsets,
+  upstream,
+  ...silence !== undefined && { silence },
+})
+
+/** How often the wall clock ticks once it does, in milliseconds. */
+const tickEvery = 1_000
+
+/** The next fetch; or a tick where the topic has brought no record for `after`, and the brokers say that they have none. */
+const orTicks = Effect.fnUntraced(function* (reading: Reading, position: number, after: number) {
+  const clock = yield* Clock.clockWith(Effect.succeed)
+  const now = () => clock.currentTimeMillisUnsafe()
+  let next = position
+  let heard = now()
+  let due = heard + after
+  return Effect.gen(function* () {
+    for (;;) {
+      const fetched = yield* Effect.timeoutOption(reading.next, Math.max(1, due - now()))
+      if (Option.isSome(fetched)) {
+        next = fetched.value.next
+        if (fetched.value.length > 0) {
+          heard = now()
+          due = heard + after
+        }
+        return fetched.value
+      }
+      due = now() + tickEvery
+      if (!reading.isDry()) continue
+      const silence = now() - heard
+      heard = now()
+      return { ...nothing, next, silence }
+    }
+  })
+})
+
+const noNumbers = new Float64Array(0)
+const nothing = { length: 0, size: 0, keys: [], bytes: [], headers: [], timestamps: noNumbers, offsets: noNumbers }
 
 /** Where the topics stand after batches. */
 const after = (

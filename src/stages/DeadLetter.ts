@@ -1,7 +1,7 @@
 /** Dead letters: the original record in a topic of its own, with headers that say what was wrong and where it stood. */
 import { Buffer } from "node:buffer"
 import { createHash } from "node:crypto"
-import type { Failure, Headers } from "../Batch.ts"
+import { type Failure, type Headers, offsetOf } from "../Batch.ts"
 import type { Rejected, Route } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
 
@@ -12,7 +12,7 @@ import type { Topic } from "../Topic.ts"
  * (`kafka_dlt-original-topic`, `-partition` int32, `-offset` and `-timestamp` int64, big endian).
  *
  * Of a value that a fold made of many records, the letter holds the value itself as JSON under its key, and where it
- * stood is the record that caused it to be emitted.
+ * stood is the record that caused it to be emitted: the one to come where that was the wall clock.
  *
  * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`.
  */
@@ -66,11 +66,11 @@ const fitted = (
 /** A bound on what a record batch of one record adds around keys, values and headers. */
 const recordOverhead = 256
 
-const originHeaders = ({ source, failed }: Rejected<Failure>): Headers => [
+const originHeaders = ({ source, failed, at }: Rejected<Failure>): Headers => [
   ["kafka_dlt-original-topic", Buffer.from(source.topic.name)],
   ["kafka_dlt-original-partition", int32(source.partition)],
-  ["kafka_dlt-original-offset", int64(source.offsets[failed.row]!)],
-  ["kafka_dlt-original-timestamp", int64(source.timestamps[failed.row]!)],
+  ["kafka_dlt-original-offset", int64(offsetOf(source, failed.row))],
+  ["kafka_dlt-original-timestamp", int64(source.timestamps[failed.row] ?? at)],
 ]
 
 const reasonHeaders = (

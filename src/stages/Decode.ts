@@ -1,5 +1,5 @@
 /** From bytes to values, by the contract of the topic they came from. */
-import { Effect, Result, Schema } from "effect"
+import { Effect, Function, Result, Schema } from "effect"
 import type { Batch, Failed, Time } from "../Batch.ts"
 import { fail, gather, RecordDefect, row } from "../Batch.ts"
 import { type Flow, perTask } from "../Flow.ts"
@@ -45,6 +45,7 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
   const rowClock = new Float64Array(source.length)
   const failures: Array<Failed<DecodeError>> = []
   const before = clock.clock
+  if (source.silence !== undefined) clock.goOn(source.silence)
   const said: Array<Said> = []
   let passed = 0
   for (let i = 0; i < length; i++) {
@@ -80,7 +81,7 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
     rowClock,
     now: clock.now,
   }
-  const clockAfter = clockAt(before, rowClock, said)
+  const clockAfter = source.silence === undefined ? clockAt(before, rowClock, said) : Function.constant(clock.clock)
   if (kept === length) return { ...batch, values, time, clockAfter }
   return fail({ ...gather<Raw<A>, A, F>(batch, values, from.subarray(0, kept)), time, clockAfter }, failures)
 }

@@ -13,21 +13,25 @@ import * as Decode from "./Decode.ts"
 import * as Deliver from "./Deliver.ts"
 import * as Ingest from "./Ingest.ts"
 
+export interface Options extends Ingest.Options {
+  /** Where values go that `via` cannot hold. */
+  readonly undeliverable: Route<Deliver.Undeliverable>
+}
+
 /**
  * Writes every value to `via`, keyed as that topic's contract says, and goes on as a flow that reads it: a change of key
  * must move the record to the task that has the key's state. The two halves are tasks of one pipeline and commit on their
  * own. Records of one old key and one new key keep their order. Values that `via` cannot hold take the route given.
  */
-export const repartition =
-  <B>(via: Topic<B>, options: { readonly undeliverable: Route<Deliver.Undeliverable> }) =>
-  <A extends B, F, E, R>(
-    flow: Flow<A, F, E, R> & Routed<F>,
-  ): Flow<B, Decode.DecodeError, E | PipelineError, R | Task> => {
-    const closed = stamped(Deliver.to(via)(flow as Flow<A, never, E, R>), via).pipe(routeAll(options.undeliverable))
-    const read = Ingest.topic(via)
-    const fed: typeof read = fromStream(read, { ...read.node, feeds: [closed] })
-    return Decode.schema(fed)
-  }
+export const repartition = <B>(via: Topic<B>, options: Options) =>
+<A extends B, F, E, R>(
+  flow: Flow<A, F, E, R> & Routed<F>,
+): Flow<B, Decode.DecodeError, E | PipelineError, R | Task> => {
+  const closed = stamped(Deliver.to(via)(flow as Flow<A, never, E, R>), via).pipe(routeAll(options.undeliverable))
+  const read = Ingest.topic(via, options)
+  const fed: typeof read = fromStream(read, { ...read.node, feeds: [closed] })
+  return Decode.schema(fed)
+}
 
 /** Adds which task wrote a record, and its stream time at the value written, to what goes into the repartition topic. */
 const stamped = <A, F, E, R>(flow: Flow<A, F, E, R>, via: Topic<unknown>): Flow<A, F, E, R | Task> =>

@@ -22,6 +22,13 @@ export interface SourceOptions {
   readonly position?: number
   /** How many tasks write the topic, where that is a repartition topic. */
   readonly upstream?: number | undefined
+  /** Ticks of the wall clock: before which record, and after how long a silence. In order. */
+  readonly ticks?: ReadonlyArray<Tick> | undefined
+}
+
+export interface Tick {
+  readonly before: number
+  readonly silence: number
 }
 
 /** Records of one partition as fetches answer them, cut before each of the given indexes. */
@@ -29,11 +36,20 @@ export const sources = (
   topic: AnyTopic,
   records: ReadonlyArray<Rec>,
   cuts: ReadonlyArray<number>,
-  { position = 0, upstream }: SourceOptions = {},
+  { position = 0, upstream, ticks = [] }: SourceOptions = {},
 ): Array<Source> => {
-  const within = cuts.filter((cut) => cut > position && cut < records.length)
+  const within = [...cuts, ...ticks.map(({ before }) => before)].filter((cut) => cut > position && cut < records.length)
   const bounds = [position, ...new Set(within), records.length].sort((a, b) => a - b)
-  return bounds.slice(1).map((end, i) => source(topic, records, bounds[i]!, end, upstream))
+  const ticksAt = (position: number) =>
+    ticks.filter(({ before }) => before === position)
+      .map(({ silence }) => ({ ...source(topic, records, position, position, upstream), silence }))
+  return [
+    ...ticksAt(position),
+    ...bounds.slice(1).flatMap((end, i) => [
+      source(topic, records, bounds[i]!, end, upstream),
+      ...end > position ? ticksAt(end) : [],
+    ]),
+  ]
 }
 
 const source = (

@@ -2,11 +2,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Batch, Failed } from "../../src/Batch.ts"
-import { keyBytes, row } from "../../src/Batch.ts"
+import { keyBytes, offsetOf, row } from "../../src/Batch.ts"
 import { encodeClock } from "../../src/StreamTime.ts"
 import { type Any as AnyTopic, text } from "../../src/Topic.ts"
 import * as Topology from "../../src/Topology.ts"
-import { committed, type Rec, run, sources, type Start } from "./FlowRunner.ts"
+import { committed, type Rec, run, sources, type Start, type Tick } from "./FlowRunner.ts"
 import { type Dice, forSeeds } from "./Seeds.ts"
 import { type Case, Dlt, records } from "./StageCases.ts"
 
@@ -19,7 +19,9 @@ const textOf = (bytes: Uint8Array | null): string | null => bytes && text(bytes)
 
 const tag = (failed: Failed<unknown>): string => (failed.reason as { readonly _tag: string })._tag
 
-const origin = ({ source }: AnyBatch, row: number): string => `${source.topic.name}:${source.offsets[row]}`
+const origin = ({ source }: AnyBatch, row: number): string => `${source.topic.name}:${offsetOf(source, row)}`
+
+const isTick = ({ source }: AnyBatch): boolean => source.silence !== undefined
 
 /** Everything that a run commits, by source offset, so that runs with different cuts can be compared. */
 const observed = (of: Case, batches: ReadonlyArray<AnyBatch>) => {
@@ -62,7 +64,10 @@ const keepsPositions = (batches: ReadonlyArray<AnyBatch>, given: ReadonlyMap<Any
     const own = batches.filter(({ source }) => source.topic === topic)
     assert.deepStrictEqual(own.flatMap(({ source }) => [...source.offsets]), records.map((_, offset) => offset))
     for (const [i, { source }] of own.entries()) {
-      assert.strictEqual(source.next, own[i + 1]?.source.offsets[0] ?? records.length)
+      assert.strictEqual(
+        source.next,
+        own.slice(i + 1).find((later) => !isTick(later))?.source.offsets[0] ?? records.length,
+      )
       assert.deepStrictEqual(
         source.bytes.map(textOf),
         records.slice(source.next - source.length, source.next).map(({ value }) => value),
@@ -91,7 +96,7 @@ const accountsForRows = (of: Case, batch: AnyBatch) => {
     assert.isFalse(batch.outgoing.some((out) => out.row === row), "a failed row sends nothing")
     assert.isFalse(forwarded.has(row), "a failed row has no values")
   }
-  for (const row of gone) assert.isTrue(row >= 0 && row < batch.source.length, "a row of the batch")
+  for (const row of gone) assert.isTrue(row >= 0 && row < batch.source.length || isTick(batch), "a row of the batch")
   if (of.fansOut) {
     if (batch.folded.length === 0) assert.strictEqual(new Set([...forwarded, ...gone]).size, batch.source.length)
   } else if (batch.folded.length > 0) {
@@ -112,12 +117,27 @@ const draw = (of: Case, dice: Dice): ReadonlyMap<AnyTopic, ReadonlyArray<Rec>> =
   return new Map(reads.map((topic, i) => [topic, records(dice, i === 0 ? of.upstream : undefined)]))
 }
 
-const cut = (of: Case, given: ReadonlyMap<AnyTopic, ReadonlyArray<Rec>>, dice?: Dice, start?: Start) =>
+/** Ticks of the wall clock somewhere in the input, where it is one topic. */
+const drawTicks = (given: ReadonlyMap<AnyTopic, ReadonlyArray<Rec>>, dice: Dice): ReadonlyArray<Tick> => {
+  const [records, ...more] = given.values()
+  if (more.length > 0) return []
+  return dice.list(0, 3, () => ({ before: dice.int(0, records!.length), silence: dice.int(1, 120) * 1_000 }))
+    .sort((a, b) => a.before - b.before)
+}
+
+const cut = (
+  of: Case,
+  given: ReadonlyMap<AnyTopic, ReadonlyArray<Rec>>,
+  ticks: ReadonlyArray<Tick>,
+  dice?: Dice,
+  start?: Start,
+) =>
   new Map(Array.from(given, ([topic, records]) => [
     topic,
     sources(topic, records, dice === undefined ? [] : dice.list(0, 12, () => dice.int(0, 60)), {
       position: start?.positions.get(topic) ?? 0,
       upstream: topic === Topology.of(of.flow).reads[0] ? of.upstream : undefined,
+      ticks,
     }),
   ]))
 
@@ -134,7 +154,8 @@ export const laws = (cases: ReadonlyArray<Case>): void =>
       forSeeds(50, (dice) =>
         Effect.gen(function* () {
           const given = draw(of, dice)
-          const { batches, inputs, stores } = yield* run(of.flow, cut(of, given, dice))
+          const ticks = drawTicks(given, dice)
+          const { batches, inputs, stores } = yield* run(of.flow, cut(of, given, ticks, dice))
           if (given.size === 1) {
             assert.strictEqual(batches.length, inputs.length)
             batches.forEach((batch, i) => assert.strictEqual(batch.source, inputs[i]))
@@ -146,14 +167,15 @@ export const laws = (cases: ReadonlyArray<Case>): void =>
           }
 
           // 4: cuts do not matter.
-          const whole = yield* run(of.flow, cut(of, given))
+          const whole = yield* run(of.flow, cut(of, given, ticks))
           assert.deepStrictEqual(observed(of, batches), observed(of, whole.batches))
           if (!of.storesByBatch) assert.deepStrictEqual(stores, whole.stores)
 
           // 5: neither does an end after any batch, with a start from what is committed.
           const before = batches.slice(0, dice.int(0, unfinished(batches, given)))
           const start = committed(before)
-          const after = yield* run(of.flow, cut(of, given, dice, start), start)
+          const left = ticks.slice(before.filter(isTick).length)
+          const after = yield* run(of.flow, cut(of, given, left, dice, start), start)
           assert.deepStrictEqual(observed(of, [...before, ...after.batches]), observed(of, whole.batches))
           if (!of.storesByBatch) assert.deepStrictEqual(after.stores, whole.stores)
         })))

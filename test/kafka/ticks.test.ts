@@ -1,0 +1,168 @@
+/** Stream time that goes on with the wall clock while a topic is silent. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { Buffer } from "node:buffer"
+import {
+  Admin,
+  Aggregate,
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Flow,
+  Guarantee,
+  Ingest,
+  Pipeline,
+  Topic,
+  Window,
+} from "../../src/index.ts"
+import type { Cluster } from "../../src/kafka/Cluster.ts"
+import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
+import * as Faults from "../../src/kafka/Faults.ts"
+import * as Simulation from "../support/Simulation.ts"
+
+const common = { description: "Test", owner: "tests", partitions: 1 }
+const Times = Topic.make({ ...common, name: "times", schema: Schema.Int, eventTime: (at: number) => at })
+const Counts = Topic.make({
+  ...common,
+  name: "counts",
+  schema: Schema.Struct({ key: Schema.String, start: Schema.Int, value: Schema.Int }),
+})
+const Late = Topic.bytes({ ...common, name: "late" })
+
+const counting = (options?: Ingest.Options) =>
+  Pipeline.make(
+    "counting",
+    Ingest.topic(Times, options).pipe(
+      Decode.schema,
+      Aggregate.count({ name: "tens", window: Window.tumbling({ size: "10 seconds" }), emit: "final" }),
+      Flow.map(({ key, start, value }) => ({ key, start, value })),
+      Deliver.to(Counts),
+      Failures.routeAll(DeadLetter.to(Late)),
+    ),
+    Guarantee.exactlyOnce(),
+  )
+
+const feed = (times: ReadonlyArray<number>) =>
+  Effect.flatMap(ClusterMemory.Control, (control) =>
+    control.append({ topic: Times.name, partition: 0 }, {
+      keys: times.map(() => Buffer.from("k")),
+      values: times.map((at) => Buffer.from(String(at * 1_000))),
+      headers: times.map(() => []),
+      timestamps: times.map(() => 0),
+    }))
+
+const results = Effect.gen(function* () {
+  const control = yield* ClusterMemory.Control
+  const counts = (yield* control.records(Counts.name)).map(({ value }) => JSON.parse(String(value)))
+  return counts.map(({ start, value }) => `${start / 1_000}=${value}`)
+})
+
+const late = Effect.gen(function* () {
+  const control = yield* ClusterMemory.Control
+  return (yield* control.records(Late.name)).map(({ value }) => Number(value) / 1_000)
+})
+
+const inMemory = <A, E>(test: Effect.Effect<A, E, ClusterMemory.Control | Cluster | Scope.Scope>) =>
+  Effect.scoped(Effect.andThen(Admin.createTopics([Times, Counts, Late]), test)).pipe(
+    Effect.provide(ClusterMemory.layer()),
+  )
+
+const after = { wallClockAfter: "5 seconds" } as const
+
+describe("wallClockAfter", () => {
+  it.effect("closes windows although nothing comes any more", () =>
+    inMemory(Effect.gen(function* () {
+      yield* Simulation.start(counting(after), Faults.none)
+      yield* feed([101, 104, 109])
+      yield* Simulation.pass(4_900)
+      assert.deepStrictEqual(yield* results, [])
+      // Stream time was 109 when the record came: a second later the window is over, but silence counts after five.
+      yield* Simulation.pass(1_000)
+      assert.deepStrictEqual(yield* results, ["100=3"])
+    })))
+
+  it.effect("does not, unless it is asked for", () =>
+    inMemory(Effect.gen(function* () {
+      yield* Simulation.start(counting(), Faults.none)
+      yield* feed([101, 104, 109])
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(yield* results, [])
+    })))
+
+  it.effect("goes on at the pace of the wall clock, from where the last record left it", () =>
+    inMemory(Effect.gen(function* () {
+      yield* Simulation.start(counting(after), Faults.none)
+      yield* feed([101, 139])
+      yield* Simulation.until("the first window", Effect.map(results, (all) => all.length === 1))
+      yield* feed([121])
+      assert.deepStrictEqual(yield* late, [])
+      yield* Simulation.pass(20_000)
+      assert.deepStrictEqual(yield* results, ["100=1", "130=1"])
+      assert.deepStrictEqual(yield* late, [121])
+      // 139 and about 20 seconds: 155 is in time, 145 is not.
+      yield* feed([145, 155])
+      yield* Simulation.pass(20_000)
+      assert.deepStrictEqual(yield* results, ["100=1", "130=1", "150=1"])
+      assert.deepStrictEqual(yield* late, [121, 145])
+    })))
+
+  it.effect("leaves closed what was closed, in the program that takes over", () =>
+    inMemory(Effect.gen(function* () {
+      const first = yield* Simulation.start(counting(after), Faults.none)
+      yield* feed([101])
+      yield* Simulation.pass(20_000)
+      assert.deepStrictEqual(yield* results, ["100=1"])
+      yield* first.use(Faults.every(() => true, Faults.hang))
+      yield* Simulation.start(counting(after), Faults.none)
+      yield* feed([102, 130])
+      yield* Simulation.pass(30_000)
+      assert.deepStrictEqual([yield* late, yield* results], [[102], ["100=1", "130=1"]])
+    })))
+
+  it.effect("stands still while the brokers do not answer", () =>
+    inMemory(Effect.gen(function* () {
+      const { network, plan } = Simulation.switched()
+      yield* Simulation.start(counting(after), plan)
+      yield* feed([101])
+      yield* Simulation.pass(2_000)
+      network.decide = ({ operation }) => operation === "Fetch" ? Faults.unreachable : undefined
+      yield* feed([105])
+      yield* Simulation.pass(60_000)
+      assert.deepStrictEqual(yield* results, [])
+      network.decide = () => undefined
+      yield* Simulation.pass(20_000)
+      assert.deepStrictEqual([yield* late, yield* results], [[], ["100=2"]])
+    })))
+
+  it.effect("closes each window once when a program dies at any one step", () =>
+    Effect.gen(function* () {
+      const through = (plan: (kill: Effect.Effect<void>) => Faults.Plan) =>
+        inMemory(Effect.gen(function* () {
+          let alive = true
+          const first = yield* Simulation.start(counting(after), plan(Effect.sync(() => alive = false)))
+          yield* feed([101, 104, 115])
+          yield* Simulation.until(
+            "a death or the end",
+            Effect.map(results, (all) => !alive || all.length === 2),
+          )
+          if (!alive) yield* Simulation.start(counting(after), Faults.none)
+          yield* Simulation.pass(40_000)
+          assert.deepStrictEqual(yield* results, ["100=2", "110=1"])
+          return yield* first.calls
+        }))
+      const calls = yield* through(() => Faults.none)
+      const steps = calls.filter(({ operation }) => operation === "EndTxn" || operation === "Produce")
+      assert.isAtLeast(steps.length, 4)
+      for (const { operation, count } of steps) {
+        yield* through((kill) => Faults.at(operation, count, Faults.crash(kill)))
+        yield* through((kill) => Faults.at(operation, count, Faults.crashAfter(kill)))
+      }
+    }), 60_000)
+
+  it("is refused where it makes no sense", () => {
+    assert.throws(() => Ingest.topic(Times, { wallClockAfter: 0 }), /at least a second/)
+    assert.throws(() => Ingest.topic(Times, { wallClockAfter: "Infinity" }), /at least a second/)
+  })
+})
