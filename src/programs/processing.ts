@@ -1,5 +1,5 @@
 /** The settings of the processors, and how they run. */
-import { Duration } from "effect"
+import { Duration, Result } from "effect"
 import { type Runner, Settings } from "../index.ts"
 
 export const enriching = {
@@ -34,6 +34,17 @@ export const counting = {
     doc: "How long a minute stays open for clicks that come late",
     fallback: "10 minutes",
   }),
+  wallClockAfter: Settings.checked(
+    Settings.duration("COUNT_WALL_CLOCK_AFTER", {
+      doc: "After this long without a click in a partition its minutes close by the wall clock; never unless given, " +
+        "because clicks that come later with older times, as imports have them, are late then",
+      fallback: undefined,
+    }),
+    (after) =>
+      after === undefined || Duration.toMillis(after) >= 1_000
+        ? Result.succeed(after)
+        : Result.fail("must be a second at least"),
+  ),
 }
 
 export const running = {
