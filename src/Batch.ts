@@ -217,6 +217,12 @@ export const fail = <A, F, G>(batch: Batch<A, F>, failures: ReadonlyArray<Failed
   }
 }
 
+/** Adds a failure, unless what fails has done so just before: the values of a row stand together, and it fails once. */
+export const addFailed = <G>(failures: Array<Failed<G>>, failed: Failed<G>): void => {
+  const last = failures.at(-1)
+  if (last === undefined || whatFails(last) !== whatFails(failed)) failures.push(failed)
+}
+
 /** A batch without the values of what has failed. */
 export const withoutValues = <A, F>(batch: Batch<A, F>, failures: ReadonlyArray<Failed<unknown>>): Batch<A, F> => {
   if (failures.length === 0) return batch

@@ -3,8 +3,8 @@ import type { Batch, Failed } from "./Batch.ts"
 import { keyBytes, row, unitOf, withoutRows, withoutValues } from "./Batch.ts"
 
 /**
- * Two batches made from one batch, as one: values in row order, those of `a` first where rows are equal, and whatever
- * both inherited counted once. A row that failed on one side loses what it has on the other.
+ * Two batches made from one batch, as one: values in the order of rows, then of stream time, those of `a` first where both
+ * are equal, and whatever both inherited counted once. A row that failed on one side loses what it has on the other.
  */
 export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
   const inherited = new Set<unknown>(a.failed)
@@ -42,7 +42,7 @@ const woven = <A, B, F, G>(
   let i = 0
   let j = 0
   for (let k = 0; k < length; k++) {
-    const fromA = j === b.values.length || (i < a.values.length && row(a, i) <= row(b, j))
+    const fromA = j === b.values.length || (i < a.values.length && comesFirst(a, i, b, j))
     const side: Batch<A | B, F | G> = fromA ? a : b
     const at = fromA ? i++ : j++
     values.push(side.values[at]!)
@@ -55,6 +55,12 @@ const woven = <A, B, F, G>(
   const time = a.time && b.time && rowClock &&
     { timestamps, clock, rowClock, now: Math.min(a.time.now, b.time.now) }
   return { values, rows, keys, units, time }
+}
+
+/** What one row has caused stands in the order of stream time: a fold may have emitted it at different ones. */
+const comesFirst = (a: Batch<unknown, unknown>, i: number, b: Batch<unknown, unknown>, j: number): boolean => {
+  const [left, right] = [row(a, i), row(b, j)]
+  return left < right || left === right && !((a.time?.clock[i] ?? 0) > (b.time?.clock[j] ?? 0))
 }
 
 /** Stream time of two branches together: a fold in one of them has a time of its own, behind that of what it folds. */

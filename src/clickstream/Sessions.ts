@@ -101,7 +101,7 @@ class OpenSessions {
       }
       const session = this.#join(key, click)
       if (session === undefined) {
-        missed.push({ ...Batch.failing(batch, i, late(click, this.#gap)), kept: true })
+        Batch.addFailed(missed, { ...Batch.failing(batch, i, late(click, this.#gap)), kept: true })
         continue
       }
       from[out.length] = i

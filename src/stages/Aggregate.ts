@@ -1,7 +1,7 @@
 /** Folding the values of a key into one, in windows or for ever. */
 import { Effect } from "effect"
 import type { Batch, Failed } from "../Batch.ts"
-import { failing, gather, units, withoutRows } from "../Batch.ts"
+import { addFailed, failing, gather, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
 import { AlignedWindows } from "./AlignedWindows.ts"
@@ -73,12 +73,14 @@ const foldKeys = <A, S, B, F>(
 ): Batch<{ readonly key: string; readonly value: B }, F | Keyless> => {
   const touched = new Map<string, number>()
   const without: Array<Failed<Keyless>> = []
+  let folded = 0
   for (let i = 0; i < batch.values.length; i++) {
     const key = groupKey(batch, i, name)
     if (typeof key !== "string") {
-      without.push(failing(batch, i, key))
+      addFailed(without, failing(batch, i, key))
       continue
     }
+    folded++
     store.set(key, Fold.added(fold, store.get(key), batch, i))
     touched.delete(key)
     touched.set(key, i)
@@ -89,6 +91,6 @@ const foldKeys = <A, S, B, F>(
     units: units(last.length),
     outgoing: withoutRows(batch.outgoing, without),
     failed: [...batch.failed, ...without],
-    folded: [...batch.folded, { stage: name, count: batch.values.length - without.length }],
+    folded: [...batch.folded, { stage: name, count: folded }],
   }
 }

@@ -1,7 +1,7 @@
 /** What stages with state and event time have in common: values one by one, and stream time between them. */
 import { Effect, type Scope } from "effect"
 import type { Batch, Failed } from "../Batch.ts"
-import { failing, row, units, withoutRows } from "../Batch.ts"
+import { addFailed, failing, row, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage, type Uses } from "../Flow.ts"
 import type { Logged, LoggedStore, PipelineError } from "../Task.ts"
 
@@ -42,11 +42,11 @@ export class Step<B, G> {
 
   /** Value `i` is not in any result, or not in all: what else its row has caused stays. */
   isLate(batch: Batch<unknown, unknown>, i: number, reason: G): void {
-    this.late.push({ ...failing(batch, i, reason), kept: true })
+    addFailed(this.late, { ...failing(batch, i, reason), kept: true })
   }
 
   fail(batch: Batch<unknown, unknown>, i: number, reason: G): void {
-    this.failed.push(failing(batch, i, reason))
+    addFailed(this.failed, failing(batch, i, reason))
   }
 }
 
