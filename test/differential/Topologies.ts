@@ -27,6 +27,7 @@ export type Reading = typeof Reading.Type
 const reading = (name: string) => Topic.make({ ...common, name, schema: Reading, eventTime: ({ at }: Reading) => at })
 export const Input = reading("input")
 export const Output = reading("output")
+export const Finals = reading("finals")
 
 type AnyFlow = Flow.Flow<Reading, { readonly _tag: string; readonly message: string }, PipelineError, Task | Logged>
 

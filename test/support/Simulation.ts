@@ -66,8 +66,8 @@ export const pass = (millis: number, step = 20) =>
 export interface Input {
   readonly topic: string
   readonly partition: number
-  readonly key: string
-  readonly value: string
+  readonly key: string | null
+  readonly value: string | null
 }
 
 /** A plan that a test may change at any moment. */
@@ -92,8 +92,8 @@ export const feed = (records: ReadonlyArray<Input>) =>
       for (const some of batches.values()) {
         const { topic, partition } = some[0]!
         yield* control.append({ topic, partition }, {
-          keys: some.map(({ key }) => Buffer.from(key)),
-          values: some.map(({ value }) => Buffer.from(value)),
+          keys: some.map(({ key }) => key === null ? null : Buffer.from(key)),
+          values: some.map(({ value }) => value === null ? null : Buffer.from(value)),
           headers: some.map(() => []),
           timestamps: some.map(() => 0),
         })
@@ -113,6 +113,12 @@ const hasCommitted = Effect.fnUntraced(function* (group: string, topics: Readonl
 })
 
 export const caughtUp = hasCommitted("counting", [Counting.Readings])
+
+/** Whether no transaction is open or being completed any more: readers see all that was committed. */
+const isSettled = Effect.flatMap(
+  ClusterMemory.Control,
+  (control) => Effect.map(control.openTransactions, (open) => open.length === 0),
+)
 
 /** What stands in topics, by name. */
 const logs = Effect.fnUntraced(function* (topics: ReadonlyArray<Topic.Any>) {
@@ -204,6 +210,7 @@ export const throughSteps = (
     const reads = Topology.subflows(pipeline.flow).flatMap((flow) => Topology.of(flow).reads)
     const done = Effect.andThen(follow, hasCommitted(pipeline.name, reads))
     yield* until("the end", done)
+    yield* until("the time-out of what the dead have left open", isSettled)
     return { calls: yield* first.calls, read: yield* logs(topics) }
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: "20 millis" })))
 
