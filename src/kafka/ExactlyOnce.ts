@@ -4,6 +4,7 @@ import * as Identifier from "../Identifier.ts"
 import type { Committed, Committer, Guarantee, Membership, Plan, Refused, TaskId } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
 import { Cluster, type GroupIdentity, type KafkaError, retriable } from "./Cluster.ts"
+import * as Abandoned from "./Abandoned.ts"
 import { asPipelineError, moved, ofCommit } from "./Errors.ts"
 import * as Leaders from "./Leaders.ts"
 import { claim, fencing, ownerOf, partitionsOf, stablePositions, toCommit } from "./Positions.ts"
@@ -38,6 +39,7 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
   writes: "outgoing",
   open: Effect.fnUntraced(function* (plan: Plan) {
     const cluster = yield* Cluster
+    const scope = yield* Effect.scope
     const settings = { ...defaults, ...options }
     const leaders = yield* Leaders.make
     const transactionalId = `${plan.name}-${yield* Identifier.make}`
@@ -130,6 +132,8 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
         const claimed = yield* claim(cluster, takeover, tasks, identity(member))
         known = identity(member)
         epoch = claimed.epoch
+        const fence = fencing(cluster, plan.group, settings.transactionTimeout, transactionalId)
+        yield* Effect.forkIn(Effect.ignore(Abandoned.end(cluster, plan, claimed.claims, fence)), scope)
         return claimed.claims
       }, Effect.mapError(ofCommit(plan))),
       commit: (work, member) => {

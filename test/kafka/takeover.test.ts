@@ -2,8 +2,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Admin, Guarantee } from "../../src/index.ts"
+import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
+import * as Copying from "../support/Copying.ts"
 import * as Counting from "../support/Counting.ts"
 import { Dice } from "../support/Seeds.ts"
 import * as Simulation from "../support/Simulation.ts"
@@ -52,5 +54,45 @@ describe("a program", () => {
       const joins = (yield* program.calls).filter(({ operation }) => operation === "JoinGroup")
       // The first one brings the member's id.
       assert.strictEqual(joins.length, 3)
+    }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
+
+  it.effect("ends what a dead one has left open, so that nobody who reads its topics waits for a time-out", () =>
+    Effect.gen(function* () {
+      yield* Admin.createTopics(Copying.topics)
+      const pipeline = Copying.pipeline(Guarantee.exactlyOnce())
+      let dead = false
+      const first = yield* Simulation.start(
+        pipeline,
+        Faults.at("Produce", 2, Faults.crashAfter(Effect.sync(() => dead = true))),
+      )
+      yield* Copying.append([1])
+      yield* Simulation.until("the first", Effect.map(Copying.copied, (ids) => ids.length === 1))
+      yield* Copying.append([2])
+      yield* Simulation.until("its death", Effect.sync(() => dead))
+      yield* Simulation.start(pipeline, Faults.none)
+      yield* Copying.append([3])
+      // Its session ends after 6 seconds, long before its transaction would.
+      yield* Simulation.until("the rest", Effect.map(Copying.copied, (ids) => ids.length === 3), 12_000)
+      assert.deepStrictEqual(yield* Copying.copied, [1, 2, 3])
+      assert.isUndefined(Simulation.ended(first))
+    }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
+
+  it.effect("leaves alone what others have open", () =>
+    Effect.gen(function* () {
+      yield* Admin.createTopics(Copying.topics)
+      const cluster = yield* Cluster
+      const others = yield* cluster.initProducerId("somebody else's", 60_000)
+      const transaction = { transactionalId: "somebody else's", ...others }
+      yield* cluster.addPartitionsToTxn(transaction, [{ topic: Copying.Out.name, partition: 0 }])
+      const pipeline = Copying.pipeline(Guarantee.exactlyOnce())
+      const first = yield* Simulation.start(pipeline, Faults.none)
+      yield* Copying.append([1])
+      yield* Simulation.pass(1_000)
+      yield* first.use(Faults.every(() => true, Faults.hang))
+      yield* Simulation.start(pipeline, Faults.none)
+      yield* Simulation.pass(20_000)
+      const control = yield* ClusterMemory.Control
+      const open = yield* control.openTransactions
+      assert.deepStrictEqual(open.map(({ transactionalId }) => transactionalId), ["somebody else's"])
     }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
 })
