@@ -25,6 +25,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   "kafka/internal": ["core", "kafka", "kafka/internal"],
   sinks: ["core", "stages", "state", "kafka", "sinks"],
   ops: ["core", "stages", "state", "kafka", "ops"],
+  testing: ["core", "stages", "state", "kafka", "testing"],
   schemas: ["index", "schemas"],
   clickstream: ["index", "schemas", "clickstream"],
   programs: ["index", "schemas", "clickstream", "programs", ...library],
