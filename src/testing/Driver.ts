@@ -2,7 +2,19 @@
  * Runs pipelines against Kafka in memory, on a clock that only the test moves: no broker, no sleeping, and the same run
  * every time for the same seed.
  */
-import { Clock, Duration, Effect, Layer, Metric, Random, Result, Schema, Scope } from "effect"
+import {
+  Clock,
+  Duration,
+  Effect,
+  Layer,
+  type LogLevel,
+  Metric,
+  Random,
+  References,
+  Result,
+  Schema,
+  Scope,
+} from "effect"
 import { TestClock } from "effect/testing"
 import * as Admin from "../kafka/Admin.ts"
 import { Cluster, type KafkaError } from "../kafka/Cluster.ts"
@@ -30,6 +42,8 @@ export interface Options<E = unknown, R = never> {
   readonly runner?: Partial<Runner.Options>
   /** How the cluster behaves: its brokers, the delay of transaction markers and the like. */
   readonly cluster?: ClusterMemory.Options
+  /** From which level on what the programs log is shown; `Error` unless given. */
+  readonly logLevel?: LogLevel.LogLevel
   /** Whether the pipelines are started at once; they are unless told. */
   readonly start?: boolean
 }
@@ -101,6 +115,7 @@ export const run = <A, E2, R2, E, R>(
     Effect.scoped,
     Effect.provide(world, { local: true }),
     Effect.provideService(Metric.MetricRegistry, new Map()),
+    Effect.provideService(References.MinimumLogLevel, options.logLevel ?? "Error"),
     Random.withSeed(options.seed ?? 1),
   ) as Effect.Effect<A, E2 | PipelineError, Needs<R> | R2>
 }
