@@ -275,6 +275,18 @@ export const keep = <A, F>(batch: Batch<A, F>, is: (i: number) => boolean): Batc
   return values.length === batch.values.length ? batch : gather(batch, values, from.subarray(0, values.length))
 }
 
+/** Drops the values at the given places, which rise, and counts them under `reason`. */
+export const drop = <A, F>(batch: Batch<A, F>, gone: ReadonlyArray<number>, reason: string): Batch<A, F> => {
+  if (gone.length === 0) return batch
+  let next = 0
+  const kept = keep(batch, (i) => {
+    if (gone[next] !== i) return true
+    next++
+    return false
+  })
+  return { ...kept, dropped: [...batch.dropped, ...gone.map((i) => ({ row: row(batch, i), reason }))] }
+}
+
 /** A batch that is through its stages, without its records and values: what a commit to Kafka needs of it. */
 export const spent = <A>(batch: Batch<A>): Batch<A> => ({
   ...batch,
@@ -326,6 +338,15 @@ export class RecordContext {
 
 export const keyBytes = (batch: Batch<unknown, unknown>, i: number): Uint8Array | null =>
   batch.keys === undefined ? batch.source.keys[row(batch, i)]! : batch.keys[i]!
+
+/** Calls a user's function for value `i`; a throw becomes a defect that names the record. */
+export const ask = <A, B>(f: (value: A, record: RecordContext) => B, batch: Batch<A, unknown>, i: number): B => {
+  try {
+    return f(batch.values[i]!, new RecordContext(batch, i))
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
+  }
+}
 
 /** A user's function threw: a defect that stops the task, and says at which record. */
 export class RecordDefect extends Error {

@@ -2,9 +2,10 @@
  * A flow is a Stream of batches that also knows its topology: the topics and stores it touches, before anything runs.
  * A stage is a function from flow to flow.
  */
-import { Cause, Context, Effect, Option, Result, type Scope, Stream } from "effect"
+import { Context, Effect, Metric, Option, Result, type Scope, Stream } from "effect"
 import type { Batch, Dropped, Failed, Failure } from "./Batch.ts"
 import { fail, failing, gather, RecordContext, RecordDefect, row } from "./Batch.ts"
+import * as Calls from "./Calls.ts"
 import { Logged, type LoggedStore, type StoreSpec } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
 
@@ -164,33 +165,128 @@ export const check = <A, B, G extends Failure>(
   }, { stage: "check" })
 
 /**
- * Runs an effect for every value, `concurrency` at a time within one batch (1 by default); the values go on in the order
- * they came. What the effect fails with fails the record; a defect stops the task and names the record.
+ * Runs an effect for every value, `concurrency` at a time within one batch (1 unless given); the values go on in the order
+ * they came. Effects of one key run one after the other and in order, unless `order` says otherwise.
+ *
+ * What the effect fails with fails the record, and so does `TimedOut` where it has a time-out; a defect stops the task and
+ * names the record. An effect that has run runs again when the program ends before its batch is committed.
  */
-export const effect = <A, B, G extends Failure, R2>(
+export const effect = <A, B, G extends Failure, R2, const O extends Calls.Options = Calls.Patient>(
   f: (value: A, record: RecordContext) => Effect.Effect<B, G, R2>,
-  options?: { readonly concurrency?: number | "unbounded" },
-): Stage<A, B, G, never, R2> =>
-  perTask<A, B, G, never, R2, never, never>(
-    Effect.succeed(<F>(batch: Batch<A, F>): Effect.Effect<Batch<B, F | G>, never, R2> =>
-      Effect.map(
-        Effect.forEach(
-          batch.values,
-          (value, i) =>
-            Effect.suspend(() => f(value, new RecordContext(batch, i))).pipe(
-              Effect.catchCauseIf(
-                (cause) => Cause.hasDies(cause),
-                (cause) => Effect.die(new RecordDefect(batch, i, Cause.squash(cause))),
-              ),
-              Effect.result,
-            ),
-          { concurrency: options?.concurrency ?? 1 },
-        ),
-        (results) => settle(batch, results),
-      )
+  options?: O,
+): Stage<A, B, G | Calls.TimedOutOf<O>, never, R2> => {
+  type Fails = G | Calls.TimedOutOf<O>
+  const calls = new Calls.Calls(options ?? {}, "Flow.effect")
+  return perTask<A, B, Fails, never, R2, never, never>(
+    Effect.map(
+      calls.open,
+      (open) => <F>(batch: Batch<A, F>): Effect.Effect<Batch<B, F | Fails>, never, R2> =>
+        Effect.map(open.each(batch, f), (results) => settle(batch, results as Results<B, Fails>)),
     ),
     { stage: "effect" },
   )
+}
+
+/** How many values one effect takes, besides what `effect` can be told. */
+export interface Together extends Calls.Options {
+  /** The most values of one effect, which all come from one batch. */
+  readonly size: number
+}
+
+/**
+ * Runs one effect for up to `size` values of a batch, such as a request in bulk: it answers a result per value, in their
+ * order. An effect that itself fails, or takes too long, fails all its records; one that answers more or fewer results than
+ * it was given values is a defect.
+ *
+ * One effect runs after the other unless `concurrency` is given. Then the values of one key are in one effect, or in
+ * effects that run one after the other (see `order`).
+ */
+export const effectAll = <A, B, G extends Failure, R2, const O extends Together, G2 extends Failure = never>(
+  f: (
+    values: readonly [A, ...Array<A>],
+    records: ReadonlyArray<RecordContext>,
+  ) => Effect.Effect<ReadonlyArray<Result.Result<B, G>>, G2, R2>,
+  options: O,
+): Stage<A, B, G | G2 | Calls.TimedOutOf<O>, never, R2> => {
+  type Fails = G | G2 | Calls.TimedOutOf<O>
+  const { size } = options
+  if (!(Number.isSafeInteger(size) && size >= 1)) {
+    throw new RangeError(`Flow.effectAll: size is a whole number of at least 1, not ${size}`)
+  }
+  const calls = new Calls.Calls(options, "Flow.effectAll")
+  return perTask<A, B, Fails, never, R2, never, never>(
+    Effect.map(
+      calls.open,
+      (open) => <F>(batch: Batch<A, F>): Effect.Effect<Batch<B, F | Fails>, never, R2> =>
+        Effect.map(open.together(batch, size, f), (results) => settle(batch, results as Results<B, Fails>)),
+    ),
+    { stage: "effectAll" },
+  )
+}
+
+/** Looks at every value, and changes none. A throw in `f` stops the task and names the record. */
+export const tap = <A>(f: (value: A, record: RecordContext) => void): Stage<A, A> =>
+  each(<F>(batch: Batch<A, F>): Batch<A, F> => {
+    forValues(batch, f)
+    return batch
+  }, { stage: "tap" })
+
+export interface TapOptions extends Calls.Options {
+  /** `count` (the default) lets the value of an effect that fails go on and counts it; `fail` fails the record. */
+  readonly failures?: "count" | "fail"
+}
+
+/** Effects of `tapEffect` that failed while their values went on, by the failure's tag. */
+export const tapFailures = Metric.counter("millrace_tap_failures_total", {
+  description: "Effects beside the flow that failed while their values went on, by reason",
+  incremental: true,
+})
+
+/**
+ * Runs an effect beside every value, which goes on as it is once the effect has ended. By default its failures, and
+ * time-outs, are counted and harm no record. It may run again: what was not committed when a program ends is looked at
+ * once more by the next.
+ */
+export const tapEffect = <A, G extends Failure, R2, const O extends TapOptions = Calls.Patient>(
+  f: (value: A, record: RecordContext) => Effect.Effect<unknown, G, R2>,
+  options?: O,
+): Stage<A, A, TapFails<G, O>, never, R2> => {
+  type Fails = TapFails<G, O>
+  const calls = new Calls.Calls(options ?? {}, "Flow.tapEffect")
+  const fails = options?.failures === "fail"
+  return perTask<A, A, Fails, never, R2, never, never>(
+    Effect.map(
+      calls.open,
+      (open) => <F>(batch: Batch<A, F>): Effect.Effect<Batch<A, F | Fails>, never, R2> =>
+        Effect.flatMap(open.each(batch, f), (results) => {
+          if (!fails) return Effect.as(countFailures(results), batch)
+          const same = results.map((result, i) => Result.isSuccess(result) ? Result.succeed(batch.values[i]!) : result)
+          return Effect.succeed(settle(batch, same as Results<A, Fails>))
+        }),
+    ),
+    { stage: "tapEffect" },
+  )
+}
+
+type Results<B, G> = ReadonlyArray<Result.Result<B, G>>
+
+type TapFails<G, O> = "failures" extends keyof O
+  ? [O["failures"]] extends ["count" | undefined] ? never : G | Calls.TimedOutOf<O>
+  : never
+
+const countFailures = (results: ReadonlyArray<Result.Result<unknown, Failure>>): Effect.Effect<void> => {
+  const tags = new Map<string, number>()
+  for (const result of results) {
+    if (Result.isFailure(result)) tags.set(result.failure._tag, (tags.get(result.failure._tag) ?? 0) + 1)
+  }
+  return Effect.forEach(
+    tags,
+    ([reason, count]) => Metric.update(Metric.withAttributes(tapFailures, { reason }), count),
+    { discard: true },
+  )
+}
+
+export { type Options as EffectOptions, TimedOut } from "./Calls.ts"
 
 /** One result per value: successes go on, failures fail their rows. */
 export const settle = <A, B, G, F>(

@@ -1,9 +1,9 @@
 /** Part of a flow through stages of its own, and back. */
 import { Context, Effect, Pull, Stream } from "effect"
 import type { Batch } from "../Batch.ts"
-import { keep, RecordDefect } from "../Batch.ts"
+import { ask, type Failure, keep, type RecordContext } from "../Batch.ts"
 import { interleave } from "../Interleave.ts"
-import { type Flow, fromStream, perTask, type Stage } from "../Flow.ts"
+import { type AnyFlow, type Flow, fromStream, perTask, type Stage } from "../Flow.ts"
 
 /**
  * Sends the values for which `is` holds through `body`; the others pass. Both meet again in the order of their records,
@@ -22,36 +22,149 @@ export const when: {
   is: (value: A) => boolean,
   body: (flow: Flow<A>) => Flow<B, F2, E2, R2>,
 ): Stage<A, A | B, F2, E2, R2> =>
+  split<A, A | B>("when", [body as Body], (batch, i) => ask(is, batch, i) ? 0 : passes) as Stage<A, A | B, F2, E2, R2>
+
+type Body = (flow: Flow<never>) => AnyFlow
+
+/** The values of `A` whose property `K` is `V`. */
+type Tagged<A, K extends keyof A, V> = A extends { readonly [P in K]: infer W }
+  ? V extends W ? [W] extends [V] ? A : A & { readonly [P in K]: V } : never
+  : never
+
+/** The values of `A` whose property `K` is none of `V`. */
+type Untagged<A, K extends keyof A, V> = A extends unknown ? [A[K]] extends [V] ? never : A : never
+
+type Names<T> = T extends string ? T : never
+
+/** What a table of branches must not leave out, and must not name. */
+type Complete<T, Tag> = [Exclude<Tag, keyof T>] extends [never] ? unknown
+  : { readonly "no branch for": Exclude<Tag, keyof T> }
+type Known<T, Tag> = { readonly [P in Exclude<keyof T, Tag>]: `no value has the tag ${P & string}` }
+
+type Bodies<A, K extends keyof A> = { readonly [V in Names<A[K]>]?: (flow: Flow<Tagged<A, K, V>>) => AnyFlow }
+type BodiesOf<A, K extends string> = { readonly [V in K]?: (flow: Flow<A>) => AnyFlow }
+
+/** Of a branch that is a bare stage the compiler forgets what it can fail with: no route can name this. */
+interface Bare extends Failure {
+  readonly _tag: "those of a bare stage: write the branch as (flow) => flow.pipe(stage)"
+}
+
+type Made<T> = T[keyof T] extends infer Body ? Body extends (flow: never) => infer Made ? Made : never : never
+type Out<M> = M extends Flow<infer A, unknown, unknown, unknown> ? A : never
+type Fails<M> = M extends Flow<unknown, infer F, unknown, unknown> ? unknown extends F ? Bare : F : never
+type Errors<M> = M extends Flow<unknown, unknown, infer E, unknown> ? E : never
+type Needs<M> = M extends Flow<unknown, unknown, unknown, infer R> ? R : never
+type Matched<A, M> = Stage<A, Out<M>, Fails<M>, Errors<M>, Needs<M>>
+
+/**
+ * Sends every value through the branch that is named by its tag, the value of one of its properties, and narrowed to what
+ * has that tag. The branches must name every tag, or `otherwise` takes the values that none is named for. All meet again
+ * in the order of their records; of the values of one record, in the order of the branches.
+ *
+ * A tag that no branch is named for, against the types, is a defect that names the record.
+ */
+export const match: {
+  <A, const K extends keyof A, const T extends Bodies<A, K>>(
+    tag: K,
+    bodies: T & Complete<T, A[K]> & Known<T, A[K]>,
+  ): Matched<A, Made<T>>
+  <A, const K extends keyof A, const T extends Bodies<A, K>, B, F2, E2, R2>(
+    tag: K,
+    bodies: T & Known<T, A[K]>,
+    otherwise: (flow: Flow<Untagged<A, K, keyof T>>) => Flow<B, F2, E2, R2>,
+  ): Matched<A, Made<T> | Flow<B, F2, E2, R2>>
+} = (tag: PropertyKey, bodies: Table, otherwise?: Body): never =>
+  matching("match", (value) => (value as Readonly<Record<PropertyKey, unknown>>)[tag], bodies, otherwise)
+
+/** As `match`, by the tag that a function answers: it narrows nothing. */
+export const matchBy: {
+  <A, K extends string, const T extends BodiesOf<A, K>>(
+    tag: (value: A, record: RecordContext) => K,
+    bodies: T & Complete<T, K> & Known<T, K>,
+  ): Matched<A, Made<T>>
+  <A, K extends string, const T extends BodiesOf<A, K>, B, F2, E2, R2>(
+    tag: (value: A, record: RecordContext) => K,
+    bodies: T & Known<T, K>,
+    otherwise: (flow: Flow<A>) => Flow<B, F2, E2, R2>,
+  ): Matched<A, Made<T> | Flow<B, F2, E2, R2>>
+} = (tag: TagOf, bodies: Table, otherwise?: Body): never => matching("matchBy", tag, bodies, otherwise)
+
+type TagOf = (value: never, record: RecordContext) => unknown
+type Table = Readonly<Record<string, Body>>
+
+const matching = (stage: string, tagOf: TagOf, bodies: Table, otherwise: Body | undefined): never => {
+  const names = Object.keys(bodies)
+  const places = new Map<unknown, number>(names.map((name, n) => [name, n]))
+  const choose = (value: never, record: RecordContext): number => {
+    const place = places.get(tagOf(value, record))
+    if (place !== undefined) return place
+    if (otherwise === undefined) throw new Error("no branch is named for its tag")
+    return names.length
+  }
+  const all = names.map((name) => bodies[name]!)
+  return split<never, never>(
+    stage,
+    otherwise === undefined ? all : [...all, otherwise],
+    (batch, i) => ask(choose, batch, i),
+  ) as never
+}
+
+/** The place of no body. */
+const passes = -1
+
+/** Sends every value through one of several bodies, or past all of them, and weaves the results in the order of rows. */
+const split = <A, B>(
+  stage: string,
+  bodies: ReadonlyArray<Body>,
+  choose: (batch: Batch<A, unknown>, i: number) => number,
+): Stage<A, B, unknown, unknown, unknown> =>
 (flow) => {
-  const At = atHand<A>()
-  const inside = body(fromStream(
-    Stream.unwrap(Effect.map(At, (at) => Stream.fromEffectRepeat(Effect.sync(() => at.batch!)))),
-    { stage: "branch" },
-  ))
-  return perTask<A, A | B, F2, E2, never, never, R2>(
-    Effect.gen(function* () {
-      const at: AtHand<A> = { batch: undefined }
-      const pull = yield* Stream.toPull(Stream.provideService(inside, At, at))
-      return <F>(batch: Batch<A, F>) =>
+  const insides = bodies.map((body) => inside<A, B, unknown, unknown, never>(body as (flow: Flow<A>) => Flow<B>))
+  return perTask<A, B, unknown, unknown, never, never, never>(
+    Effect.map(
+      Effect.all(insides.map(({ open }) => open)),
+      (branches) => <F>(batch: Batch<A, F>) =>
         Effect.suspend(() => {
-          const matches = batch.values.map((value, i) => holds(is, value, batch, i))
-          at.batch = { ...keep(batch, (i) => matches[i]!), failed: [] }
-          return Effect.map(Pull.catchDone(pull, () => Effect.die(ended)), ([out]) => {
-            const through: Batch<B, F | F2> = { ...out, failed: [...batch.failed, ...out.failed] }
-            return interleave(keep(batch, (i) => !matches[i]), through)
-          })
-        })
-    }),
-    { stage: "when", inputs: [inside] },
+          const chosen = batch.values.map((_, i) => choose(batch, i))
+          let out = keep(batch, (i) => chosen[i] === passes) as Batch<unknown, unknown> as Batch<B, unknown>
+          const through = Effect.forEach(
+            branches,
+            (through, n) =>
+              Effect.map(through(batch, (i) => chosen[i] === n), (made) => {
+                out = interleave(out, made)
+              }),
+            { discard: true },
+          )
+          return Effect.map(through, () => out)
+        }),
+    ),
+    { stage, inputs: insides.map(({ flow }) => flow) },
   )(flow)
 }
 
-const holds = <A>(is: (value: A) => boolean, value: A, batch: Batch<A, unknown>, i: number): boolean => {
-  try {
-    return is(value)
-  } catch (cause) {
-    throw new RecordDefect(batch, i, cause)
-  }
+/**
+ * A flow inside a stage, and how one task sends values of a batch through it: its answer has what failed before too. Made
+ * anew for every flow that the stage is put behind.
+ */
+export const inside = <A, B, F2, E2, R2>(body: (flow: Flow<A>) => Flow<B, F2, E2, R2>) => {
+  const At = Context.Reference<AtHand<A>>(`millrace/stages/Branch/${branches++}`, {
+    defaultValue: () => ({ batch: undefined }),
+  })
+  const source = Stream.unwrap(Effect.map(At, (at) => Stream.fromEffectRepeat(Effect.sync(() => at.batch!))))
+  const flow = body(fromStream(source, { stage: "branch" }))
+  const open = Effect.gen(function* () {
+    const at: AtHand<A> = { batch: undefined }
+    const pull = yield* Stream.toPull(Stream.provideService(flow, At, at))
+    return <F>(batch: Batch<A, F>, is: (i: number) => boolean): Effect.Effect<Batch<B, F | F2>, E2> =>
+      Effect.suspend(() => {
+        at.batch = { ...keep(batch, is), failed: [] }
+        return Effect.map(
+          Pull.catchDone(pull, () => Effect.die(ended)),
+          ([out]) => ({ ...out, failed: [...batch.failed, ...out.failed] }),
+        )
+      })
+  })
+  return { flow, open }
 }
 
 /** The batch that a branch's body works on: its source answers every pull with it. */
@@ -61,7 +174,5 @@ interface AtHand<A> {
 
 const ended = new Error("the body of a branch ended before its flow: use stages there, not Stream.take and the like")
 
-let branches = 0
 /** A key of its own for every branch, so that branches can stand inside branches. */
-const atHand = <A>() =>
-  Context.Reference<AtHand<A>>(`millrace/stages/Branch/${branches++}`, { defaultValue: () => ({ batch: undefined }) })
+let branches = 0

@@ -2,9 +2,9 @@
 import { Buffer } from "node:buffer"
 import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../Batch.ts"
-import { fail, failing, keyBytes, RecordDefect, row } from "../Batch.ts"
+import { ask, fail, failing, keyBytes, type RecordContext, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
-import type { Topic } from "../Topic.ts"
+import type { Any as AnyTopic, Topic } from "../Topic.ts"
 
 /** A value cannot be written to the topic it is meant for: its schema refuses it, or it is too large. */
 export class Undeliverable extends Schema.TaggedError<Undeliverable>()("Undeliverable", {
@@ -12,6 +12,9 @@ export class Undeliverable extends Schema.TaggedError<Undeliverable>()("Undelive
   field: Schema.String,
   message: Schema.String,
 }) {}
+
+/** What a value is meant for is none of the topics that its stage names. */
+export class Unroutable extends Schema.TaggedError<Unroutable>()("Unroutable", { message: Schema.String }) {}
 
 /**
  * Writes every value to `topic` when its batch commits, keyed as the contract says (by the record's own key where the
@@ -22,51 +25,79 @@ export const to =
     derived(topic, (value: A): B => value)(flow)
 
 /** Writes to `topic` what `of` makes of every value, and passes the value itself on. */
-export const derived =
-  <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> => <F, E, R>(flow: Flow<A, F, E, R>) =>
-    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, {}), { stage: "deliver", writes: [topic] })(flow)
+export const derived = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
+  delivering(topic, of, {})
 
 /**
  * Like `derived`, for topics of which the last value per key counts: of the values that one batch has for a key, only the
  * last that does not fail is written.
  */
-export const latest =
-  <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> => <F, E, R>(flow: Flow<A, F, E, R>) =>
-    each<A, A, Undeliverable>((batch) => deliver(batch, topic, of, { latest: true }), {
-      stage: "deliver",
-      writes: [topic],
-    })(flow)
+export const latest = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
+  delivering(topic, of, { latest: true })
+
+const delivering = <A, B>(topic: Topic<B>, of: (value: A) => B, how: Pick<Outgoing, "latest">) =>
+  each<A, A, Undeliverable>(
+    <F>(batch: Batch<A, F>) => deliver<A, F>(batch, () => topic, of, how) as Batch<A, F | Undeliverable>,
+    { stage: "deliver", writes: [topic] },
+  )
+
+export interface Routes<in A> {
+  /** Where values can go: known before anything runs, for plans and access rules. */
+  readonly topics: readonly [AnyTopic, ...Array<AnyTopic>]
+  /** The topic of a value, or its name. */
+  to(value: A, record: RecordContext): AnyTopic | string
+  /** What is written of a value: the value itself unless given. */
+  of?(value: A, record: RecordContext): unknown
+}
+
+/**
+ * Writes every value to the topic that `to` chooses for it, keyed as that topic's contract says, and passes the value on.
+ * Values of one key and one topic keep their order. A choice that is none of `topics` fails with `Unroutable`; a value that
+ * its topic's schema refuses is `Undeliverable`: types do not see here what goes where. Where they can, use `Branch.match`.
+ */
+export const route = <A>(routes: Routes<A>): Stage<A, A, Undeliverable | Unroutable> => {
+  const topics = new Map(routes.topics.map((topic) => [topic.name, topic]))
+  if (topics.size === 0) throw new RangeError("Deliver.route: topics names where values can go, and it is empty")
+  const choose = (value: A, record: RecordContext): AnyTopic | undefined => {
+    const chosen = routes.to(value, record)
+    return topics.get(typeof chosen === "string" ? chosen : chosen.name)
+  }
+  const of = (value: A, record: RecordContext) => routes.of === undefined ? value : routes.of(value, record)
+  return each<A, A, Undeliverable | Unroutable>(<F>(batch: Batch<A, F>) => {
+    const chosen = batch.values.map((_, i) => ask(choose, batch, i))
+    return deliver<A, F>(batch, (i) => chosen[i], of, {})
+  }, { stage: "deliver", writes: [...topics.values()] })
+}
+
+const unroutable = new Unroutable({ message: "is meant for none of the topics that its stage names" })
 
 /** Room for the record batch around one record: with it, a value that fits here fits in the topic. */
 const batchOverhead = 128
 
-const deliver = <A, B, F>(
+const deliver = <A, F>(
   batch: Batch<A, F>,
-  topic: Topic<B>,
-  of: (value: A) => B,
+  topicOf: (i: number) => AnyTopic | undefined,
+  of: (value: A, record: RecordContext) => unknown,
   how: Pick<Outgoing, "latest">,
-): Batch<A, F | Undeliverable> => {
+): Batch<A, F | Undeliverable | Unroutable> => {
   const { values, units } = batch
-  const made = new Array<B>(values.length)
-  const keys = new Array<string | null>(values.length)
-  for (let i = 0; i < values.length; i++) {
-    try {
-      made[i] = of(values[i]!)
-      keys[i] = topic.keyOf(made[i]!)
-    } catch (cause) {
-      throw new RecordDefect(batch, i, cause)
-    }
-  }
+  const made = new Array<unknown>(values.length)
+  for (let i = 0; i < values.length; i++) if (topicOf(i) !== undefined) made[i] = ask(of, batch, i)
   const outgoing: Array<Outgoing> = []
-  const failures: Array<Failed<Undeliverable>> = []
+  const failures: Array<Failed<Undeliverable | Unroutable>> = []
   for (let i = 0; i < values.length; i++) {
-    const encoded = topic.encode(made[i]!)
+    const topic = topicOf(i)
+    if (topic === undefined) {
+      failures.push(failing(batch, i, unroutable))
+      continue
+    }
+    const encoded = topic.encode(made[i])
     if (Result.isFailure(encoded)) {
       const { field, message } = encoded.failure
       failures.push(failing(batch, i, new Undeliverable({ topic: topic.name, field, message })))
       continue
     }
-    const key = topic.key === null ? keyBytes(batch, i) : keyed(keys[i]!)
+    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
     const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
     if (size > topic.maxMessageBytes) {
       const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
@@ -76,10 +107,17 @@ const deliver = <A, B, F>(
     const out = { topic: topic.name, key, value: encoded.success, row: row(batch, i), ...how }
     outgoing.push(units === undefined ? out : { ...out, unit: units[i]! })
   }
-  return fail<A, F, Undeliverable>({
+  return fail<A, F, Undeliverable | Unroutable>({
     ...batch,
     outgoing: batch.outgoing.length === 0 ? outgoing : [...batch.outgoing, ...outgoing],
   }, failures)
 }
 
-const keyed = (key: string | null): Uint8Array | null => key === null ? null : Buffer.from(key)
+const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, i: number): Uint8Array | null => {
+  try {
+    const key = topic.keyOf(value)
+    return key === null ? null : Buffer.from(key)
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
+  }
+}
