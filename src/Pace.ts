@@ -39,8 +39,7 @@ export class Pace {
 
   /** How long what was taken last must wait, in whole milliseconds; 0 where it need not. */
   wait(bucket: number, now: number): number {
-    const wait = bucket - this.#allowance - now
-    return wait <= nothing ? 0 : Math.ceil(wait)
+    return Math.max(0, Math.ceil(bucket - this.#allowance - now - nothing))
   }
 }
 

@@ -1,9 +1,23 @@
 /** What comes out of a branch is what its stages answered. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Result, Schema } from "effect"
+import { Cause, Effect, Result, Schema } from "effect"
 import { Buffer } from "node:buffer"
-import { Aggregate, Branch, Check, DeadLetter, Decode, Failures, Fold, Ingest, Topic, Window } from "../../src/index.ts"
+import {
+  Aggregate,
+  Branch,
+  Check,
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Flow,
+  Fold,
+  Ingest,
+  Topic,
+  Window,
+} from "../../src/index.ts"
 import { run, sources } from "../support/FlowRunner.ts"
+import { Numbers, numbers, running } from "../support/Numbers.ts"
 
 const Events = Topic.make({
   name: "events",
@@ -73,5 +87,98 @@ describe("Branch.when", () => {
       const [letter] = batches.flatMap(({ outgoing }) => outgoing)
       assert.strictEqual(String(letter!.value), event(6, false))
       assert.deepStrictEqual(letter!.headers![0], headers[0])
+    }))
+})
+
+describe("Branch.match", () => {
+  const tagged = numbers.pipe(Flow.map((n) => ({ n, kind: (["a", "b", "c"] as const)[n % 3]! })))
+
+  it.effect("sends each value through the branch of its tag, and weaves them in the order of their records", () =>
+    Effect.gen(function* () {
+      const { values, failed, dropped, rows } = yield* running(
+        tagged.pipe(Branch.match("kind", {
+          a: (flow) => flow.pipe(Flow.map(({ n }) => `a${n}`)),
+          b: (flow) => flow.pipe(Flow.flatMap(({ n }) => [`b${n}`, `B${n}`])),
+          c: (flow) =>
+            flow.pipe(
+              Flow.filter(({ n }) => n !== 5),
+              Check.with(({ n }) => n === 8 ? Result.fail(new Bad({ message: "eight" })) : Result.succeed(n)),
+            ),
+        })),
+        [0, 1, 2, 3, 4, 5, 6, 7, 8],
+        [4],
+      )
+      assert.deepStrictEqual(values, ["a0", "b1", "B1", 2, "a3", "b4", "B4", "a6", "b7", "B7"])
+      assert.deepStrictEqual(rows, [0, 1, 1, 2, 3, 4, 4, 6, 7, 7])
+      assert.deepStrictEqual([failed, dropped], [["8 Bad"], ["5 filtered"]])
+    }))
+
+  it.effect("sends what no branch is named for through the last one", () =>
+    Effect.gen(function* () {
+      const flow = tagged.pipe(
+        Branch.match("kind", {
+          b: (flow) => flow.pipe(Flow.map(({ n }) => -n)),
+        }, (rest) => rest.pipe(Flow.map(({ kind }) => kind))),
+      )
+      assert.deepStrictEqual((yield* running(flow, [0, 1, 2, 3])).values, ["a", -1, "c", "a"])
+      const keyed = numbers.pipe(
+        Branch.matchBy(
+          (_, { key }) => key!,
+          { odd: (flow) => flow.pipe(Flow.map((n) => -n)) },
+          (rest) => rest,
+        ),
+      )
+      assert.deepStrictEqual((yield* running(keyed, [[1, "odd"], [2, "toString"], [3, "odd"]])).values, [-1, 2, -3])
+    }))
+
+  it.effect("has a row that fails in one branch lose what it has in another", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(
+        Flow.flatMap((n) => [{ n, kind: "a" as const }, { n, kind: "b" as const }]),
+        Branch.match("kind", {
+          a: (flow) => flow.pipe(Deliver.derived(Numbers, ({ n }) => n)),
+          b: (flow) =>
+            flow.pipe(Check.with((b) => b.n === 2 ? Result.fail(new Bad({ message: "two" })) : Result.succeed(b))),
+        }),
+      )
+      const { values, failed, outgoing } = yield* running(flow, [1, 2, 3])
+      assert.deepStrictEqual(values.map(({ n }) => n), [1, 1, 3, 3])
+      assert.deepStrictEqual(failed, ["1 Bad"])
+      assert.deepStrictEqual(outgoing, ["numbers k=1", "numbers k=3"])
+    }))
+
+  it.effect("keeps state of its own in every branch, and lets time go on in those without values", () =>
+    Effect.gen(function* () {
+      const counted = (name: string) => Aggregate.count({ name, window: Window.tumbling({ size: 10 }), emit: "final" })
+      const flow = numbers.pipe(
+        Branch.matchBy((n) => n < 10 ? "low" : "high", {
+          low: (flow) => flow.pipe(counted("low"), Flow.map(({ start, value }) => `low ${start}: ${value}`)),
+          high: (flow) => flow.pipe(counted("high"), Flow.map(({ start, value }) => `high ${start}: ${value}`)),
+        }),
+      )
+      const given = [[1, "k", 1], [2, "k", 3], [11, "k", 5], [12, "k", 17], [13, "k", 29]] as const
+      const { values } = yield* running(flow, given, [2, 4])
+      assert.deepStrictEqual(values, ["low 0: 2", "high 0: 1", "high 10: 1"])
+    }))
+
+  it.effect("takes a tag that has no branch, against the types, for a defect at its record", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(
+        Flow.map((n) => ({ kind: (n === 2 ? "b" : "a") as "a" })),
+        Branch.match("kind", { a: (flow) => flow }),
+      )
+      const exit = yield* Effect.exit(running(flow, [1, 2]))
+      assert(exit._tag === "Failure")
+      assert.include(String(Cause.squash(exit.cause)), "offset 1: Error: no branch is named for its tag")
+    }))
+
+  it.effect("can be one stage of two flows", () =>
+    Effect.gen(function* () {
+      const stage = Branch.matchBy((n: number) => n % 2 === 0 ? "even" : "odd", {
+        even: (flow) => flow.pipe(Flow.map((n) => n * 10)),
+        odd: (flow) => flow.pipe(Flow.filter((n) => n > 1)),
+      })
+      const flow = numbers.pipe(stage, Flow.map((n) => n + 1), stage)
+      assert.deepStrictEqual((yield* running(flow, [1, 2, 3, 4], [2])).values, [21, 40, 41])
     }))
 })

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Result, Schema } from "effect"
-import { Check, Decode, Deliver, Ingest, Topic } from "../../src/index.ts"
+import { Cause, Effect, Result, Schema } from "effect"
+import { Check, Decode, Deliver, Ingest, Topic, Topology } from "../../src/index.ts"
 import { run, sources } from "../support/FlowRunner.ts"
+import { Numbers as Given, numbers, running } from "../support/Numbers.ts"
 
 const topic = (name: string, key?: readonly [string, (n: number) => string]) =>
   Topic.make({
@@ -39,4 +40,83 @@ describe("Deliver.latest", () => {
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* written(topic("to"), [0, 2, 6, 8]), ["k0=6", "k2=8"])
     }))
+})
+
+describe("Deliver.route", () => {
+  const Small = Topic.make({
+    name: "small",
+    description: "Test",
+    owner: "tests",
+    schema: Schema.Int.check(Schema.isLessThan(10)),
+    partitions: 1,
+    key: ["the number's last digit", (n) => String(n % 10)],
+  })
+  const Texts = Topic.make({ name: "texts", description: "Test", owner: "tests", schema: Schema.String, partitions: 1 })
+
+  it.effect("writes to the topic that is chosen, by itself or by name, under the key that its contract names", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(
+        Deliver.route({ topics: [Small, Given], to: (n, { key }) => key === "s" ? Small : "numbers" }),
+      )
+      const { values, outgoing, failed } = yield* running(flow, [[1, "s"], [2, "n"], [3, "s"], [14, "n"]])
+      assert.deepStrictEqual(values, [1, 2, 3, 14])
+      assert.deepStrictEqual(outgoing, ["small 1=1", "numbers n=2", "small 3=3", "numbers n=14"])
+      assert.deepStrictEqual(failed, [])
+      assert.deepStrictEqual(Topology.of(flow).writes.map(({ name }) => name), ["small", "numbers"])
+    }))
+
+  it.effect("fails what is meant for another topic, also for one that exists, and what its topic refuses", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(
+        Deliver.route({
+          topics: [Small, Texts],
+          to: (n) => n === 1 ? Given : n < 4 ? "elsewhere" : n < 20 ? Small : Texts,
+        }),
+      )
+      const { failed, outgoing, batches } = yield* running(flow, [1, 2, 5, 11, 30])
+      assert.deepStrictEqual(failed, ["0 Unroutable", "1 Unroutable", "3 Undeliverable", "4 Undeliverable"])
+      assert.deepStrictEqual(outgoing, ["small 5=5"])
+      const messages = batches[0]!.failed.map(({ reason }) => (reason as { readonly message: string }).message)
+      assert.strictEqual(messages[0], "is meant for none of the topics that its stage names")
+      assert.notInclude(messages.join(), "elsewhere")
+    }))
+
+  it.effect("writes what is made of a value, and asks for its key only once it fits", () =>
+    Effect.gen(function* () {
+      const Named = Topic.make({
+        name: "named",
+        description: "Test",
+        owner: "tests",
+        schema: Schema.Struct({ name: Schema.String }),
+        partitions: 1,
+        key: ["name", ({ name }) => name.toUpperCase()],
+      })
+      const flow = numbers.pipe(
+        Deliver.route({
+          topics: [Named],
+          to: () => Named,
+          of: (n, { offset }) => n === 0 ? { nobody: true } : { name: `n${n} at ${offset}` },
+        }),
+      )
+      const { values, outgoing, failed } = yield* running(flow, [4, 0])
+      assert.deepStrictEqual([values, failed], [[4], ["1 Undeliverable"]])
+      assert.deepStrictEqual(outgoing, ['named N4 AT 0={"name":"n4 at 0"}'])
+    }))
+
+  it.effect("names the record at which the choice throws", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(Deliver.route({
+        topics: [Small],
+        to: () => {
+          throw new Error("nowhere")
+        },
+      }))
+      const exit = yield* Effect.exit(running(flow, [1]))
+      assert(exit._tag === "Failure")
+      assert.include(String(Cause.squash(exit.cause)), "offset 0: Error: nowhere")
+    }))
+
+  it("refuses an empty list of topics", () => {
+    assert.throws(() => Deliver.route({ topics: [] as never, to: () => Small }), RangeError, "topics")
+  })
 })
