@@ -1,5 +1,5 @@
 /** A part of the values, always the same part. */
-import { ask, type Batch, drop, type RecordContext, row, type Source } from "../Batch.ts"
+import { ask, type Batch, drop, offsetOf, type RecordContext, row, type Source } from "../Batch.ts"
 import { each, type Stage } from "../Flow.ts"
 
 export interface Options<in A> {
@@ -48,7 +48,7 @@ export const sampler = <A>(
       source = batch.source
       origin = mixed(Math.imul(hashed(source.topic.name, seed) ^ source.partition, prime))
     }
-    const offset = source.offsets[row(batch, i)]!
+    const offset = offsetOf(source, row(batch, i))
     return mixed(Math.imul(origin ^ offset % 2 ** 32, prime) ^ Math.floor(offset / 2 ** 32)) < below
   }
 }

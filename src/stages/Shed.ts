@@ -52,7 +52,8 @@ export const by = <A, const X extends "drop" | "fail" = "drop">(
           const { timestamps } = batch.source
           const gone: Array<number> = []
           for (let i = 0; i < batch.values.length; i++) {
-            const behind = now - timestamps[row(batch, i)]!
+            // What a tick has caused is of now.
+            const behind = now - (timestamps[row(batch, i)] ?? now)
             shedding = shedding ? behind >= below : behind > above
             if (shedding && !isKept(batch, i) && !sampled(batch, i)) gone.push(i)
           }

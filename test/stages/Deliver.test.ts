@@ -56,7 +56,7 @@ describe("Deliver.route", () => {
   it.effect("writes to the topic that is chosen, by itself or by name, under the key that its contract names", () =>
     Effect.gen(function* () {
       const flow = numbers.pipe(
-        Deliver.route({ topics: [Small, Given], to: (n, { key }) => key === "s" ? Small : "numbers" }),
+        Deliver.route({ topics: [Small, Given], to: (_, { key }) => key === "s" ? Small : "numbers" }),
       )
       const { values, outgoing, failed } = yield* running(flow, [[1, "s"], [2, "n"], [3, "s"], [14, "n"]])
       assert.deepStrictEqual(values, [1, 2, 3, 14])

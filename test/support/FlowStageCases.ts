@@ -1,6 +1,17 @@
 /** Effects, branches by tag, and stages that slow down or leave out, in flows for the laws. */
 import { Duration, Effect, Result, Schema } from "effect"
-import { Branch, CircuitBreaker, Deliver, Flow, Sample, Shed, Throttle, Topic } from "../../src/index.ts"
+import {
+  Aggregate,
+  Branch,
+  CircuitBreaker,
+  Deliver,
+  Flow,
+  Sample,
+  Shed,
+  Throttle,
+  Topic,
+  Window,
+} from "../../src/index.ts"
 import * as Sessions from "../../src/clickstream/Sessions.ts"
 import { by, JumpingClock } from "./JumpingClock.ts"
 import { type Case, common, decoded, Odd, odd, type Reading, refuseOdd, Results, Sums, twice } from "./StageCases.ts"
@@ -25,6 +36,8 @@ const behind = by(new JumpingClock(Duration.toMillis("205 minutes")))
 const tagged = Flow.map((reading: Reading) => ({ ...reading, kind: (["a", "b", "c"] as const)[reading.n % 3]! }))
 const clicks = Flow.map(({ id, at }: Reading) => ({ eventId: id, eventTime: at, path: `/${id}` }))
 const sessions = Sessions.by({ name: "sessions", gap: "30 seconds", grace: "30 seconds" })
+
+const finals = Aggregate.count({ name: "counts", window: Window.tumbling({ size: "1 minute" }), emit: "final" })
 
 const Elsewhere = Topic.make({
   ...common,
@@ -135,6 +148,21 @@ export const cases: ReadonlyArray<Case> = [
       Shed.by({ above: "2 minutes", below: "2 minutes", keep: odd, excess: "fail" }),
       behind,
     ),
+  },
+  {
+    name: "sample of window finals, by key",
+    flow: decoded.pipe(finals, Sample.by({ rate: 0.5, key: ({ key }) => key })),
+    fansOut: true,
+  },
+  {
+    name: "effects and a throttle of window finals",
+    flow: decoded.pipe(
+      finals,
+      Throttle.by({ perSecond: 2, key: ({ key }) => key }),
+      Flow.effect(({ value }) => Effect.as(Effect.yieldNow, value), { concurrency: 2 }),
+      jumping(),
+    ),
+    fansOut: true,
   },
   { name: "throttle", flow: decoded.pipe(Throttle.by({ perSecond: 3, burst: 2 }), jumping()) },
   {

@@ -104,7 +104,8 @@ export type Sent = Check<
 
 // A circuit that holds lets no failure through that counts.
 const policy = { name: "price", failures: 3, within: "10 seconds", wait: "5 seconds" } as const
-const price = ({ at }: Click): Effect.Effect<number, Slow | Down> => at > 1 ? Effect.succeed(at) : Effect.fail(slow)
+const price = ({ at }: Click): Effect.Effect<number, Slow | Down> =>
+  at > 1 ? Effect.succeed(at) : Effect.fail(at === 1 ? slow : new Down({ message: "down" }))
 export const held = decoded.pipe(
   CircuitBreaker.effect((click) => price(click), {
     ...policy,
