@@ -1,9 +1,10 @@
 /** Fields that several contracts share. */
 import { Schema } from "effect"
+import { Personal } from "../src/index.ts"
 
-/** Marks a field that can single out a person, for the documents made from contracts. */
+/** Marks a field that can single out a person, for masking and for the documents made from contracts. */
 export const personal = <S extends Schema.Top>(schema: S, description: string): S["Rebuild"] =>
-  schema.annotate({ description: `Personal data. ${description}` })
+  Personal.mark(schema).annotate({ description: `Personal data. ${description}` })
 
 /** Optional as trackers mean it: absent or null. */
 export const optional = <S extends Schema.Constraint>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))

@@ -12,7 +12,7 @@ export const Identity = Schema.Struct({
   anonymousId: Schema.NullOr(personal(Id, "The visitor, as the tracker tells them apart")),
   previousId: Schema.NullOr(personal(Id, "Of an alias: who it was taken for before")),
   groupId: Schema.NullOr(Id),
-  traits: Open.annotate({ description: "Personal data. Of an identify or group: what is said of the user or group" }),
+  traits: personal(Open, "Of an identify or group: what is said of the user or group"),
   at: Millis,
 })
 export type Identity = typeof Identity.Type

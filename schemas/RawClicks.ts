@@ -14,9 +14,7 @@ const common = {
   sentAt: optional(Time).annotate({ description: "When it was sent, by the sender's clock" }),
   receivedAt: Time.annotate({ description: "When the collector took it" }),
   source: Id.annotate({ description: "The name of the write key it came with" }),
-  context: optional(Open).annotate({
-    description: "Personal data. What the tracker knows of page, device and campaign",
-  }),
+  context: personal(optional(Open), "What the tracker knows of page, device and campaign"),
 }
 
 export const Track = Schema.Struct({

@@ -1,11 +1,13 @@
 /** Effects, branches by tag, and stages that slow down or leave out, in flows for the laws. */
-import { Duration, Effect, Result, Schema } from "effect"
+import { Duration, Effect, Redacted, Result, Schema } from "effect"
 import {
   Aggregate,
   Branch,
   CircuitBreaker,
   Deliver,
   Flow,
+  Mask,
+  Personal,
   Sample,
   Shed,
   Throttle,
@@ -14,7 +16,7 @@ import {
 } from "../../src/index.ts"
 import * as Sessions from "../../src/clickstream/Sessions.ts"
 import { by, JumpingClock } from "./JumpingClock.ts"
-import { type Case, common, decoded, Odd, odd, type Reading, refuseOdd, Results, Sums, twice } from "./StageCases.ts"
+import { type Case, common, decoded, Odd, odd, Reading, refuseOdd, Results, Sums, twice } from "./StageCases.ts"
 
 class Down extends Schema.TaggedError<Down>()("Down", { message: Schema.String }) {}
 
@@ -45,6 +47,13 @@ const Elsewhere = Topic.make({
   schema: Schema.Struct({ id: Schema.String, n: Schema.Int.check(Schema.isLessThan(7)) }),
   key: ["id", ({ id }) => id],
 })
+
+const Marked = Schema.Struct({
+  ...Reading.fields,
+  id: Personal.mark(Schema.String),
+  at: Personal.mark(Schema.Int, { policy: Mask.replace(0) }),
+})
+const key = { id: "k1", secret: Redacted.make("0123456789abcdef") }
 
 /** Does not answer at the first call for a record. */
 const flaky = () => {
@@ -188,6 +197,12 @@ export const cases: ReadonlyArray<Case> = [
       twice,
       Throttle.by({ perSecond: 1e-9, burst: 1, key: (_, { offset }) => String(offset), excess: "drop" }),
     ),
+    fansOut: true,
+  },
+  { name: "mask", flow: decoded.pipe(Mask.by(Marked, { key, recordKey: "tokenise" }), Deliver.to(Results)) },
+  {
+    name: "mask after flatMap, then sessions by what is left of the key",
+    flow: decoded.pipe(twice, Mask.by(Marked, { otherwise: Mask.keepLast(2) }), clicks, sessions),
     fansOut: true,
   },
   {

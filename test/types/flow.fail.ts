@@ -1,5 +1,16 @@
-import { Branch, CircuitBreaker, DeadLetter, Failures, Flow, Guarantee, Pipeline, Throttle } from "../../src/index.ts"
-import { Effect } from "effect"
+import {
+  Branch,
+  CircuitBreaker,
+  DeadLetter,
+  Failures,
+  Flow,
+  Guarantee,
+  Mask,
+  Personal,
+  Pipeline,
+  Throttle,
+} from "../../src/index.ts"
+import { Effect, Schema } from "effect"
 import { decoded, events } from "./flow.ts"
 import { Dlt } from "./support.ts"
 
@@ -51,3 +62,7 @@ export const circuit = decoded.pipe(
 // Of a part of a flow it must be said which failures count.
 //! Property 'counts' is missing
 export const around = decoded.pipe(CircuitBreaker.around((flow) => flow, { ...policy, whileOpen: "hold" }))
+
+// A mask is for values that have what its schema has.
+//! Property 'email' is missing
+export const unmasked = decoded.pipe(Mask.by(Schema.Struct({ email: Personal.mark(Schema.String) })))

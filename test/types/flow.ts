@@ -1,5 +1,5 @@
 /** What stages of effects, branches and limits must compile to. */
-import { Effect, Result, Schema } from "effect"
+import { Config, Effect, Result, Schema } from "effect"
 import {
   Branch,
   CircuitBreaker,
@@ -7,6 +7,8 @@ import {
   Deliver,
   Flow,
   Ingest,
+  Mask,
+  Personal,
   Sample,
   Shed,
   Throttle,
@@ -139,3 +141,16 @@ export type Around = Check<Eq<[Value<typeof around>, Tags<typeof around>], [stri
 const dynamic: CircuitBreaker.Options<Click, "Down"> = { ...policy, whileOpen: "hold" }
 export const unknown = decoded.pipe(CircuitBreaker.effect((click) => price(click), dynamic))
 export type Unknown = Check<Eq<Tags<typeof unknown>, "DecodeError" | "Slow" | "Down" | "CircuitOpen">>
+
+// Masked values keep their type, also fields that the schema does not know; the secret may come from anywhere.
+const User = Schema.Struct({ userId: Personal.mark(Schema.String) })
+export const masked = decoded.pipe(
+  Flow.map((click) => ({ ...click, more: 1 })),
+  Mask.by(User, { key: { id: "k1", secret: Config.Redacted("SECRET") } }),
+)
+export type Masked = Check<
+  Eq<
+    [Value<typeof masked>["more"], Value<typeof masked>["userId"], Tags<typeof masked>],
+    [number, string, "DecodeError"]
+  >
+>
