@@ -299,7 +299,7 @@ export const spent = <A>(batch: Batch<A>): Batch<A> => ({
 })
 
 /** The offset of a row; of what a tick has caused, the one that the next record will have. */
-export const offsetOf = ({ offsets, next }: Source, row: number): number => offsets[row] ?? next
+export const offsetOf = ({ offsets, next }: Placed["source"], row: number): number => offsets[row] ?? next
 
 /** What a user's function gets beside the value: a view of the record it came from, safe to keep. */
 export class RecordContext {
@@ -348,14 +348,24 @@ export const ask = <A, B>(f: (value: A, record: RecordContext) => B, batch: Batc
   }
 }
 
+/** Where records stand: a batch, or what is left of one. */
+export interface Placed {
+  readonly source: {
+    readonly topic: { readonly name: string }
+    readonly partition: number
+    readonly offsets: ArrayLike<number>
+    readonly next: number
+  }
+  readonly rows: Uint32Array | undefined
+}
+
 /** A user's function threw: a defect that stops the task, and says at which record. */
 export class RecordDefect extends Error {
   override readonly name = "RecordDefect"
-  constructor(batch: Batch<unknown, unknown>, i: number, cause: unknown) {
-    const { source } = batch
+  constructor({ source, rows }: Placed, i: number, cause: unknown) {
     super(
       `a stage's function threw at topic ${source.topic.name} partition ${source.partition} offset ` +
-        `${offsetOf(source, row(batch, i))}: ${
+        `${offsetOf(source, rows === undefined ? i : rows[i]!)}: ${
           cause instanceof Error ? `${cause.name}: ${cause.message}` : "not an Error"
         }`,
       { cause },

@@ -1,12 +1,13 @@
 /** From bytes to values, by the contract of the topic they came from. */
 import { Effect, Function, Result, Schema } from "effect"
-import type { Batch, Failed, Time } from "../Batch.ts"
-import { fail, gather, RecordDefect, row } from "../Batch.ts"
+import type { Batch, Failed, Headers, Time } from "../Batch.ts"
+import { fail, gather, keyBytes, RecordDefect, row } from "../Batch.ts"
 import { type Flow, perTask } from "../Flow.ts"
 import { type Clock, StreamTime } from "../StreamTime.ts"
 import { writtenBy } from "../WriterHeaders.ts"
 import { type Raw, Task } from "../Task.ts"
-import type { Topic } from "../Topic.ts"
+import { type Invalid, text, type Topic } from "../Topic.ts"
+import { type Change, deletion, timeHeader, upsert } from "./Change.ts"
 
 /** A record's value is not what its topic's contract promises. */
 export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError", {
@@ -21,24 +22,88 @@ export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError"
  * the topic's position.
  */
 export const schema = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<A, F | DecodeError, E, R | Task> =>
-  decode<A>()(flow)
+  decode<A, A>(false)(flow)
 
-const decode = <A>() =>
-  perTask<Raw<A>, A, DecodeError, never, never, never, Task>(
+/**
+ * Decodes every record as a change of the row of its key: a value by its topic's schema, like `schema`, and a null value,
+ * a tombstone, as the row's deletion. A record without a key fails.
+ *
+ * A tombstone has no value to take event time from. Its time is in the header `millrace-time` where `Deliver.table` wrote
+ * it; without one it is the Kafka timestamp where the contract has no event time, and otherwise the topic's stream time,
+ * which stays as it is: what came before it is deleted, and nothing becomes late by it.
+ */
+export const table = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<Change<A>, F | DecodeError, E, R | Task> =>
+  decode<A, Change<A>>(true)(flow)
+
+const decode = <A, B>(asTable: boolean) =>
+  perTask<Raw<A>, B, DecodeError, never, never, never, Task>(
     Effect.map(Task, (task) => {
       let clock: StreamTime | undefined
       return <F>(batch: Batch<Raw<A>, F>) =>
-        Effect.sync(() => step(batch, clock ??= new StreamTime(task.clock(batch.source.topic))))
+        Effect.sync(() => {
+          clock ??= new StreamTime(task.clock(batch.source.topic))
+          const topic = batch.source.topic as Topic<A>
+          return step<A, B, F>(batch, clock, asTable ? new Changes(topic) : new Values(topic))
+        })
     }),
     { stage: "decode" },
   )
 
-const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | DecodeError> => {
+/** Reads records one by one: what it has read last, and that one's event time, `undefined` where it has none. */
+interface Reader {
+  value: unknown
+  time: number | undefined
+  read(batch: Batch<unknown, unknown>, i: number): Invalid | undefined
+}
+
+class Values<A> implements Reader {
+  value: unknown
+  time: number | undefined
+  readonly topic: Topic<A>
+  readonly #eventTime: ((value: A) => number) | undefined
+
+  constructor(topic: Topic<A>) {
+    this.topic = topic
+    this.#eventTime = topic.eventTime as ((value: A) => number) | undefined
+  }
+
+  read(batch: Batch<unknown, unknown>, i: number): Invalid | undefined {
+    const { source } = batch
+    const at = row(batch, i)
+    const decoded = this.topic.decode(source.bytes[at]!)
+    if (Result.isFailure(decoded)) return decoded.failure
+    const value = decoded.success
+    const time = this.#eventTime === undefined ? source.timestamps[at]! : extracted(this.#eventTime, value, batch, i)
+    this.value = value
+    this.time = time
+    return time >= 0 && time < Infinity ? undefined : timeless
+  }
+}
+
+class Changes<A> extends Values<A> {
+  override read(batch: Batch<unknown, unknown>, i: number): Invalid | undefined {
+    if (keyBytes(batch, i) === null) return keyless
+    const { source } = batch
+    const at = row(batch, i)
+    if (source.bytes[at] !== null) {
+      const invalid = super.read(batch, i)
+      this.value = upsert(this.value)
+      return invalid
+    }
+    const written = writtenTime(source.headers[at]!)
+    this.value = deletion
+    this.time = written ?? (this.topic.eventTime === undefined ? source.timestamps[at]! : undefined)
+    return this.time === undefined || (this.time >= 0 && this.time < Infinity) ? undefined : timeless
+  }
+}
+
+const timeless: Invalid = { field: "event time", message: "is not a time since 1970" }
+const keyless: Invalid = { field: "key", message: "a row of a table needs a key, and this record has none" }
+
+const step = <A, B, F>(batch: Batch<Raw<A>, F>, clock: StreamTime, reader: Reader): Batch<B, F | DecodeError> => {
   const { source } = batch
-  const topic = source.topic as Topic<A>
-  const eventTime = topic.eventTime as ((value: A) => number) | undefined
   const length = batch.values.length
-  const values: Array<A> = []
+  const values: Array<B> = []
   const from = new Uint32Array(length)
   const timestamps = new Float64Array(length)
   const clocks = new Float64Array(length)
@@ -51,27 +116,24 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
   for (let i = 0; i < length; i++) {
     const at = row(batch, i)
     while (passed < at) rowClock[passed++] = clock.now
-    const decoded = topic.decode(source.bytes[at]!)
-    if (Result.isFailure(decoded)) {
-      failures.push({ row: at, reason: new DecodeError(decoded.failure) })
+    const invalid = reader.read(batch, i)
+    if (invalid !== undefined) {
+      failures.push({ row: at, reason: new DecodeError(invalid) })
       continue
     }
+    const { time } = reader
     const arrival = source.timestamps[at]!
-    const time = eventTime === undefined ? arrival : extracted(eventTime, decoded.success, batch, i)
-    if (!(time >= 0 && time < Infinity)) {
-      failures.push({ row: at, reason: new DecodeError({ field: "event time", message: "is not a time since 1970" }) })
-      continue
-    }
     const kept = values.length
     from[kept] = i
-    timestamps[kept] = time
-    if (source.upstream === undefined) clocks[kept] = clock.advance("", time, arrival, 1)
+    timestamps[kept] = time ?? Math.max(0, clock.now)
+    if (time === undefined) clocks[kept] = clock.now
+    else if (source.upstream === undefined) clocks[kept] = clock.advance("", time, arrival, 1)
     else {
       const [writer, written] = writtenBy(source.headers[at]!, time)
       clocks[kept] = clock.advance(writer, written, arrival, source.upstream)
       if (source.upstream > 1) said.push({ row: at, writer, time: written, arrival })
     }
-    values.push(decoded.success)
+    values.push(reader.value as B)
   }
   while (passed < source.length) rowClock[passed++] = clock.now
   const kept = values.length
@@ -83,7 +145,13 @@ const step = <A, F>(batch: Batch<Raw<A>, F>, clock: StreamTime): Batch<A, F | De
   }
   const clockAfter = source.silence === undefined ? clockAt(before, rowClock, said) : Function.constant(clock.clock)
   if (kept === length) return { ...batch, values, time, clockAfter }
-  return fail({ ...gather<Raw<A>, A, F>(batch, values, from.subarray(0, kept)), time, clockAfter }, failures)
+  return fail({ ...gather<Raw<A>, B, F>(batch, values, from.subarray(0, kept)), time, clockAfter }, failures)
+}
+
+/** A tombstone's event time, where its writer has said it. */
+const writtenTime = (headers: Headers): number | undefined => {
+  for (const [name, value] of headers) if (name === timeHeader) return Number(text(value))
+  return undefined
 }
 
 /** What a record of a repartition topic told of its writer. */

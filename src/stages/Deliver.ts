@@ -4,7 +4,8 @@ import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../Batch.ts"
 import { ask, fail, failing, keyBytes, type RecordContext, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
-import type { Any as AnyTopic, Topic } from "../Topic.ts"
+import { type Any as AnyTopic, text, type Topic } from "../Topic.ts"
+import { type Change, timeHeader } from "./Change.ts"
 
 /** A value cannot be written to the topic it is meant for: its schema refuses it, or it is too large. */
 export class Undeliverable extends Schema.TaggedError<Undeliverable>()("Undeliverable", {
@@ -71,6 +72,19 @@ export const route = <A>(routes: Routes<A>): Stage<A, A, Undeliverable | Unrouta
 
 const unroutable = new Unroutable({ message: "is meant for none of the topics that its stage names" })
 
+/**
+ * Writes every change of a table to a compacted topic, in order: a row as its value, a deletion as a tombstone that holds
+ * its event time in the header `millrace-time`. Read it with `Table.topic`. Rows keep the keys of their records; where the
+ * contract says another key the row is refused, for its deletion would miss it.
+ */
+export const table =
+  <B>(topic: Topic<B>) =>
+  <A extends B, F, E, R>(flow: Flow<Change<A>, F, E, R>): Flow<Change<A>, F | Undeliverable, E, R> =>
+    each<Change<A>, Change<A>, Undeliverable>((batch) => deliverChanges(batch, topic), {
+      stage: "deliver",
+      writes: [topic],
+    })(flow)
+
 /** Room for the record batch around one record: with it, a value that fits here fits in the topic. */
 const batchOverhead = 128
 
@@ -91,26 +105,16 @@ const deliver = <A, F>(
       failures.push(failing(batch, i, unroutable))
       continue
     }
-    const encoded = topic.encode(made[i])
-    if (Result.isFailure(encoded)) {
-      const { field, message } = encoded.failure
-      failures.push(failing(batch, i, new Undeliverable({ topic: topic.name, field, message })))
-      continue
-    }
     const key = topic.key === null ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
-    const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
-    if (size > topic.maxMessageBytes) {
-      const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
-      failures.push(failing(batch, i, new Undeliverable({ topic: topic.name, field: "", message })))
+    const value = written(topic, key, made[i])
+    if (value instanceof Undeliverable) {
+      failures.push(failing(batch, i, value))
       continue
     }
-    const out = { topic: topic.name, key, value: encoded.success, row: row(batch, i), ...how }
+    const out = { topic: topic.name, key, value, row: row(batch, i), ...how }
     outgoing.push(units === undefined ? out : { ...out, unit: units[i]! })
   }
-  return fail<A, F, Undeliverable | Unroutable>({
-    ...batch,
-    outgoing: batch.outgoing.length === 0 ? outgoing : [...batch.outgoing, ...outgoing],
-  }, failures)
+  return fail<A, F, Undeliverable | Unroutable>(sending(batch, outgoing), failures)
 }
 
 const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, i: number): Uint8Array | null => {
@@ -121,3 +125,74 @@ const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, 
     throw new RecordDefect(batch, i, cause)
   }
 }
+
+const deliverChanges = <A extends B, B, F>(
+  batch: Batch<Change<A>, F>,
+  topic: Topic<B>,
+): Batch<Change<A>, F | Undeliverable> => {
+  const { values, units, time, source } = batch
+  const outgoing: Array<Outgoing> = []
+  const failures: Array<Failed<Undeliverable>> = []
+  for (let i = 0; i < values.length; i++) {
+    const changed = values[i]!.row
+    const at = row(batch, i)
+    const key = keyBytes(batch, i)
+    const value = changed === undefined ? null : written(topic, key, changed)
+    const problem = value instanceof Undeliverable ? value : misplaced(batch, i, topic, key)
+    if (problem !== undefined) {
+      failures.push(failing(batch, i, problem))
+      continue
+    }
+    const deletedAt = time === undefined ? source.timestamps[at]! : time.timestamps[i]!
+    outgoing.push({
+      topic: topic.name,
+      key,
+      value: value as Uint8Array | null,
+      row: at,
+      ...value === null && { headers: [[timeHeader, Buffer.from(String(deletedAt))]] },
+      ...units !== undefined && { unit: units[i]! },
+    })
+  }
+  return fail<Change<A>, F, Undeliverable>(sending(batch, outgoing), failures)
+}
+
+/** Why the row of a change cannot be found again under its key. */
+const misplaced = <B>(
+  batch: Batch<Change<B>, unknown>,
+  i: number,
+  topic: Topic<B>,
+  key: Uint8Array | null,
+): Undeliverable | undefined => {
+  if (key === null) return undeliverable(topic, "key", "a row of a table needs a key, and this one has none")
+  const changed = batch.values[i]!.row
+  if (topic.key === null || changed === undefined) return undefined
+  let named: string | null
+  try {
+    named = topic.keyOf(changed)
+  } catch (cause) {
+    throw new RecordDefect(batch, i, cause)
+  }
+  if (named === text(key)) return undefined
+  return undeliverable(topic, "key", `topic ${topic.name} has another key for this row than its record`)
+}
+
+/** The bytes of a value, or why `topic` does not take them. */
+const written = <B>(topic: Topic<B>, key: Uint8Array | null, value: B): Uint8Array | Undeliverable => {
+  const encoded = topic.encode(value)
+  if (Result.isFailure(encoded)) return undeliverable(topic, encoded.failure.field, encoded.failure.message)
+  const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
+  if (size <= topic.maxMessageBytes) return encoded.success
+  return undeliverable(
+    topic,
+    "",
+    `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`,
+  )
+}
+
+const undeliverable = (topic: Topic<unknown>, field: string, message: string): Undeliverable =>
+  new Undeliverable({ topic: topic.name, field, message })
+
+const sending = <A, F>(batch: Batch<A, F>, outgoing: ReadonlyArray<Outgoing>): Batch<A, F> => ({
+  ...batch,
+  outgoing: batch.outgoing.length === 0 ? outgoing : [...batch.outgoing, ...outgoing],
+})

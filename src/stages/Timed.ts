@@ -1,6 +1,6 @@
 /** What stages with state and event time have in common: values one by one, and stream time between them. */
 import { Effect, type Scope } from "effect"
-import type { Batch, Failed } from "../Batch.ts"
+import type { Batch, Dropped, Failed } from "../Batch.ts"
 import { addFailed, failing, row, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage, type Uses } from "../Flow.ts"
 import type { Logged, LoggedStore, PipelineError } from "../Task.ts"
@@ -26,6 +26,7 @@ export class Step<B, G> {
   readonly clocks: Array<number> = []
   readonly late: Array<Failed<G>> = []
   readonly failed: Array<Failed<G>> = []
+  readonly dropped: Array<Dropped> = []
   /** How many values went into the state. */
   folded = 0
   /** The source row at hand. */
@@ -38,6 +39,11 @@ export class Step<B, G> {
     this.rows.push(row)
     this.timestamps.push(timestamp)
     this.clocks.push(clock)
+  }
+
+  /** Something that was in the state comes to nothing, because of the row at hand: counted by reason. */
+  drop(reason: string): void {
+    this.dropped.push({ row: this.row, reason })
   }
 
   /** Value `i` is not in any result, or not in all: what else its row has caused stays. */
@@ -104,6 +110,7 @@ const through = <A, B, G, F>(
     units: units(step.values.length),
     time: time && { ...timesOf(step), rowClock, now: stage.clock },
     failed: [...batch.failed, ...step.late, ...step.failed],
+    dropped: step.dropped.length === 0 ? batch.dropped : [...batch.dropped, ...step.dropped],
     folded: [...batch.folded, { stage: name, count: step.folded }],
   }
 }

@@ -1,0 +1,139 @@
+/** Records that wait for the changes of their time. */
+import { Buffer } from "node:buffer"
+import { Schema } from "effect"
+import { type Batch, offsetOf, type Placed } from "../Batch.ts"
+import { Heap } from "../state/Heap.ts"
+import type { LoggedStore, StoreSpec } from "../Task.ts"
+import { type Lookup, unmatched } from "./AsOfLookup.ts"
+import { Beside, type Kind } from "./Joined.ts"
+import type { Step, Timed } from "./Timed.ts"
+import { groupKey, type Keyless, type Late } from "./Window.ts"
+
+/** A record that waits, as it is logged. */
+export interface Kept<out A> {
+  readonly key: string
+  /** Event time. */
+  readonly at: number
+  readonly value: A
+}
+
+export const spec = <A>(name: string, value: Schema.Codec<A, unknown>): StoreSpec<Kept<A>> => ({
+  name,
+  value: Schema.Struct({ key: Schema.String, at: Schema.Finite, value }) as Schema.Codec<Kept<A>, unknown>,
+})
+
+/** Where a record comes from: it is kept under that, so that one that is read again waits once. */
+interface Origin {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  /** Which of the values of its record. */
+  readonly nth: number
+}
+
+const idOf = ({ topic, partition, offset, nth }: Origin): string => `${topic}:${partition}:${offset}:${nth}`
+
+const originOf = (id: string): Origin => {
+  const [topic, partition, offset, nth] = id.split(":") as [string, string, string, string]
+  return { topic, partition: Number(partition), offset: Number(offset), nth: Number(nth) }
+}
+
+interface Waits<A> extends Origin {
+  readonly kept: Kept<A>
+  logged: boolean
+}
+
+/** The order in which records leave: by event time, then by topic and offset. */
+const leavesFirst = (a: Waits<unknown>, b: Waits<unknown>): boolean => {
+  if (a.kept.at !== b.kept.at) return a.kept.at < b.kept.at
+  if (a.topic !== b.topic) return a.topic < b.topic
+  return a.offset < b.offset || a.offset === b.offset && a.nth < b.nth
+}
+
+export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>, B, Keyless | Late> {
+  readonly #records: LoggedStore<Kept<A>>
+  readonly #grace: number
+  readonly #lookup: Lookup<A, Row, B, K>
+  readonly #waiting = new Heap<Waits<A>>(leavesFirst)
+  /** Those of the batch at hand. */
+  #fresh: Array<Waits<A>> = []
+  /** The last value's record, and which of its values it was. */
+  #last: Origin | undefined
+  /** What is emitted later is not earlier, unless it has come later than its grace. */
+  clock: number
+
+  constructor(streamTime: number, records: LoggedStore<Kept<A>>, grace: number, lookup: Lookup<A, Row, B, K>) {
+    this.#records = records
+    this.#grace = grace
+    this.#lookup = lookup
+    this.clock = streamTime - grace
+    for (const [id, kept] of records.entries()) this.#waiting.push({ ...originOf(id), kept, logged: true })
+  }
+
+  advance(now: number, step: Step<B, Keyless | Late>): void {
+    this.clock = now - this.#grace
+    // Before the table goes on: what has waited finds the rows of its time there, however far stream time has jumped.
+    let next = this.#waiting.peek()
+    while (next !== undefined && next.kept.at < this.clock) {
+      this.#waiting.pop()
+      this.#leave(next, next.kept.at, step)
+      next = this.#waiting.peek()
+    }
+    this.#lookup.versions.advance(now)
+  }
+
+  add(
+    value: A | Beside<Row>,
+    timestamp: number,
+    i: number,
+    batch: Batch<unknown, unknown>,
+    step: Step<B, Keyless | Late>,
+  ): void {
+    const origin = this.#origin(batch, step.row)
+    const key = groupKey(batch, i, this.#lookup.name)
+    if (typeof key !== "string") return step.fail(batch, i, key)
+    if (value instanceof Beside) {
+      if (this.#lookup.versions.put(key, timestamp, value.change.row)) step.folded++
+      else step.drop("superseded")
+      return
+    }
+    const late = this.#lookup.late(timestamp)
+    if (late !== undefined) return step.isLate(batch, i, late)
+    step.folded++
+    const waits: Waits<A> = { ...origin, kept: { key, at: timestamp, value }, logged: false }
+    if (timestamp < this.clock) return this.#leave(waits, this.clock, step)
+    if (this.#records.get(idOf(waits)) !== undefined) return
+    this.#waiting.push(waits)
+    this.#fresh.push(waits)
+  }
+
+  end(): void {
+    for (const waits of this.#fresh) {
+      if (waits.kept.at < this.clock) continue
+      this.#records.set(idOf(waits), waits.kept)
+      waits.logged = true
+    }
+    this.#fresh = []
+  }
+
+  #leave(waits: Waits<A>, clock: number, step: Step<B, Keyless | Late>): void {
+    const { key, at, value } = waits.kept
+    if (waits.logged) this.#records.delete(idOf(waits))
+    const joined = this.#lookup.join(key, at, value, placed(waits), 0)
+    if (joined === unmatched) step.drop("unmatched")
+    else step.emit(joined, Buffer.from(key), at, clock)
+  }
+
+  #origin({ source }: Batch<unknown, unknown>, row: number): Origin {
+    const { topic: { name: topic }, partition } = source
+    const offset = offsetOf(source, row)
+    const last = this.#last
+    const nth = last?.offset === offset && last.topic === topic ? last.nth + 1 : 0
+    return this.#last = { topic, partition, offset, nth }
+  }
+}
+
+const placed = ({ topic, partition, offset }: Origin): Placed => ({
+  source: { topic: { name: topic }, partition, offsets: [offset], next: offset + 1 },
+  rows: undefined,
+})
