@@ -94,6 +94,11 @@ export interface Outgoing {
   readonly latest?: true
 }
 
+/** New values by key; `undefined` where the key was deleted. Of a key that is named twice the last value counts. */
+export interface Entries extends Iterable<readonly [key: string, value: unknown]> {
+  readonly size: number
+}
+
 /** What one batch changed in one keyed store: logged when the batch commits. */
 export interface Changes {
   readonly store: string
@@ -101,8 +106,7 @@ export interface Changes {
   readonly version: number
   /** The store's stream time after the batch. */
   readonly streamTime: number
-  /** New values by key; `undefined` where the key was deleted. */
-  readonly entries: ReadonlyMap<string, unknown>
+  readonly entries: Entries
   /** The bytes the changelog gets for a value: made at the commit, once for the last change of a key. */
   encode(value: unknown): Uint8Array
 }

@@ -71,12 +71,43 @@ export interface StoreSpec<V> {
   /** Unique within its pipeline; names the changelog topic `<pipeline>-<name>-changelog`. */
   readonly name: string
   readonly value: Schema.Codec<V, unknown>
+  /** Whether keys are `part:key`, and are kept by part: for windows, which close as a whole. */
+  readonly isParted?: boolean
 }
 
 /** A store as the runtime hands it to `Flow.perTask`, which attaches the changes to the batch that caused them. */
 export interface LoggedStore<V> extends Store<V> {
   /** What changed since the last call; `undefined` where nothing did. */
   takeChanges(): Changes | undefined
+  /** The part of a name (without a colon); of a store that is not in parts the one that is named with an empty text. */
+  part(name: string): Part<V>
+  /** The parts that hold anything. */
+  parts(): IterableIterator<Part<V>>
+}
+
+/**
+ * The entries of a store whose keys begin with one name. A stage that keeps the slots of its keys need not look them up
+ * again; after a failure it opens anew, with new slots.
+ */
+export interface Part<V> {
+  readonly name: string
+  readonly slots: Iterable<Slot<V>> & { readonly size: number }
+  /** The slot of a key by its bytes and their hash (`KeyHash`): no text is made of a key that is known. */
+  find(bytes: Uint8Array, hash: number): Slot<V> | undefined
+  /** Puts in a key that is not there. */
+  add(key: string, value: V): Slot<V>
+  write(slot: Slot<V>, value: V): void
+  remove(slot: Slot<V>): void
+  /** Removes all keys. */
+  clear(): void
+}
+
+export interface Slot<V> {
+  readonly key: string
+  /** `undefined` once it was removed. */
+  readonly value: V | undefined
+  /** For the stage's own use; 0 at first. */
+  mark: number
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Batch, Changes, Source } from "../Batch.ts"
 import { departing, fromSource, isEmpty, spent } from "../Batch.ts"
 import type { AnyFlow } from "../Flow.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
-import { JournaledStore } from "../state/Store.ts"
+import { JournaledStore, merge } from "../state/Store.ts"
 import { unheard } from "../StreamTime.ts"
 import { HoldingBack, Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
@@ -355,7 +355,6 @@ const merged = (
       const streamTime = streamTimes.get(name) ?? -Infinity
       return { store: name, version: 0, streamTime, entries: new Map(), encode: store.encode }
     }
-    if (list.length === 1) return last
-    return { ...last, entries: new Map(list.flatMap(({ entries }) => [...entries])) }
+    return { ...last, entries: merge(list.map(({ entries }) => entries)) }
   })
 }

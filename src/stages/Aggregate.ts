@@ -5,6 +5,7 @@ import { addFailed, failing, gather, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
 import { AlignedWindows } from "./AlignedWindows.ts"
+import { type Emit, keeping, periodOf } from "./Emission.ts"
 import * as Fold from "./Fold.ts"
 import { timed } from "./Timed.ts"
 import { type Aligned, groupKey, type Keyless, type Late, type Windowed } from "./Window.ts"
@@ -14,11 +15,8 @@ export interface WindowedOptions<in A, in out S, out B> {
   readonly name: string
   readonly window: Aligned
   readonly fold: Fold.Fold<A, S, B>
-  /**
-   * `updates` (the default) emits a window's result once per batch that changed it, and once more as final; `final` emits
-   * it only then. For the updates of one key and window the last one counts: write them to a compacted topic or upsert.
-   */
-  readonly emit?: "updates" | "final"
+  /** When results are emitted; `updates` by default. */
+  readonly emit?: Emit
 }
 
 /**
@@ -30,10 +28,19 @@ export interface WindowedOptions<in A, in out S, out B> {
 export const windowed = <A, S, B>(
   options: WindowedOptions<A, S, B>,
 ): Stage<A, Windowed<B>, Late | Keyless, PipelineError, Logged> => {
-  const spec = { name: options.name, value: options.fold.state }
+  const emit = options.emit ?? "updates"
+  const period = periodOf(emit)
+  const keeps = keeping(options.fold.state, period)
+  const spec = { name: options.name, value: keeps.codec, isParted: true }
   const open = Effect.gen(function* () {
     const store = yield* (yield* Logged).store(spec)
-    return [store as LoggedStore<unknown>, new AlignedWindows(store, { emit: "updates", ...options })] as const
+    const windows = new AlignedWindows(store, {
+      ...options,
+      keeping: keeps,
+      emit: typeof emit === "string" ? emit : "periods",
+      period: period ?? Infinity,
+    })
+    return [store, windows] as const
   })
   return timed<A, Windowed<B>, Late | Keyless>(options.name, open, { stage: "windowed", stores: [spec] })
 }

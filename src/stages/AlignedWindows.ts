@@ -1,48 +1,56 @@
 /** Windows that begin at multiples of their step, the same for every key: tumbling and hopping ones. */
 import { Buffer } from "node:buffer"
 import type { Batch } from "../Batch.ts"
-import type { LoggedStore } from "../Task.ts"
+import { keyBytes } from "../Batch.ts"
+import { hashOfBytes } from "../state/KeyHash.ts"
+import type { LoggedStore, Part, Slot } from "../Task.ts"
+import { type Keeping, periodAt } from "./Emission.ts"
 import { added, type Fold } from "./Fold.ts"
 import type { Step, Timed } from "./Timed.ts"
 import { type Aligned, groupKey, type Keyless, Late, type Windowed } from "./Window.ts"
 
-export interface Options<in A, in out S, out B> {
+export interface Options<in A, S, out B, K> {
   readonly name: string
   readonly window: Aligned
   readonly fold: Fold<A, S, B>
-  readonly emit: "updates" | "final"
+  readonly keeping: Keeping<S, K>
+  readonly emit: "updates" | "final" | "periods"
+  /** Of stream time, where results are emitted by periods. */
+  readonly period: number
 }
 
-/** Where a window's state is kept: by its start, then its key. */
-const idOf = (start: number, key: string): string => `${start}:${key}`
-
-export const parseId = (id: string): { readonly start: number; readonly key: string } => {
-  const separator = id.indexOf(":")
-  return { start: Number(id.slice(0, separator)), key: id.slice(separator + 1) }
-}
-
-/** What has changed in a batch and is not emitted yet. */
-interface Touched {
-  readonly key: string
+/** A result that is to be emitted with its batch, or with the end of its period. */
+interface Waiting<K> {
+  readonly slot: Slot<K>
   readonly start: number
+  readonly bytes: Uint8Array
   readonly row: number
   readonly clock: number
 }
 
-export class AlignedWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Keyless> {
-  readonly #store: LoggedStore<S>
-  readonly #options: Options<A, S, B>
-  /** The keys of every open window, and the start of the oldest. */
-  readonly #open = new Map<number, Set<string>>()
+/** The entries of one window are a part of the store that is named after its start. */
+export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | Keyless> {
+  readonly #store: LoggedStore<K>
+  readonly #options: Options<A, S, B, K>
+  readonly #open = new Map<number, Part<K>>()
   #oldest = Infinity
-  #touched = new Map<string, Touched>()
+  /** The window that was asked for last. */
+  #start = NaN
+  #part: Part<K> | undefined
+  #period: number
+  #waiting: Array<Waiting<K> | undefined> = []
 
-  constructor(store: LoggedStore<S>, options: Options<A, S, B>) {
+  constructor(store: LoggedStore<K>, options: Options<A, S, B, K>) {
     this.#store = store
     this.#options = options
-    for (const [id] of store.entries()) {
-      const { start, key } = parseId(id)
-      this.#keysOf(start).add(key)
+    this.#period = periodAt(store.streamTime, options.period)
+    for (const part of store.parts()) {
+      const start = Number(part.name)
+      this.#opened(start, part)
+      if (options.emit !== "periods") continue
+      for (const slot of part.slots) {
+        if (options.keeping.isFresh(slot.value!, store.streamTime)) this.#wait(slot, start, noBytes, 0)
+      }
     }
   }
 
@@ -54,19 +62,11 @@ export class AlignedWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
 
   /** Closes the windows that stream time has passed by their grace, oldest first. */
   advance(now: number, step: Step<Windowed<B>, Late | Keyless>): void {
-    const { size, grace } = this.#options.window
-    while (this.#oldest + size <= now - grace) {
-      const start = this.#oldest
-      for (const key of this.#open.get(start)!) {
-        const id = idOf(start, key)
-        step.emit(this.#windowed(key, start, this.#store.get(id)!, true), Buffer.from(key), start, start)
-        this.#touched.delete(id)
-        this.#store.delete(id)
-      }
-      this.#open.delete(start)
-      this.#oldest = Infinity
-      for (const other of this.#open.keys()) if (other < this.#oldest) this.#oldest = other
-    }
+    const { window: { size, grace }, emit, period } = this.#options
+    while (this.#oldest + size <= now - grace) this.#close(this.#oldest, step)
+    if (emit !== "periods" || periodAt(now, period) === this.#period) return
+    this.#period = periodAt(now, period)
+    this.#emitPeriod(step)
   }
 
   add(
@@ -76,49 +76,91 @@ export class AlignedWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
     batch: Batch<A, unknown>,
     step: Step<Windowed<B>, Late | Keyless>,
   ): void {
-    const { window: { size, every, grace }, name, fold, emit } = this.#options
-    const newest = timestamp - timestamp % every
-    const closed = this.#store.streamTime - grace
+    const { window: { size, every, grace }, name, fold, keeping, emit } = this.#options
+    const newest = Math.floor(timestamp / every) * every
+    const now = this.#store.streamTime
+    const closed = now - grace
     if (newest + size <= closed) return step.isLate(batch, i, late(newest + size, timestamp))
-    const key = groupKey(batch, i, name)
-    if (typeof key !== "string") return step.fail(batch, i, key)
+    const bytes = keyBytes(batch, i)
+    const hash = bytes === null ? 0 : hashOfBytes(bytes)
     let start = newest
     for (; start > timestamp - size && start + size > closed; start -= every) {
-      const id = idOf(start, key)
-      const state = this.#store.get(id)
-      if (state === undefined) this.#keysOf(start).add(key)
-      this.#store.set(id, added(fold, state, batch, i))
-      if (emit === "final") continue
-      this.#touched.delete(id)
-      this.#touched.set(id, { key, start, row: step.row, clock: this.clock })
+      const part = this.#window(start)
+      let slot = bytes === null ? undefined : part.find(bytes, hash)
+      if (slot === undefined) {
+        const key = groupKey(batch, i, name)
+        if (typeof key !== "string") return step.fail(batch, i, key)
+        slot = part.add(key, keeping.keep(added(fold, undefined, batch, i), now))
+      } else part.write(slot, keeping.keep(added(fold, keeping.state(slot.value!), batch, i), now))
+      if (emit === "updates") {
+        if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
+        this.#wait(slot, start, bytes!, step.row)
+      } else if (emit === "periods" && slot.mark === 0) this.#wait(slot, start, noBytes, 0)
     }
     if (start > timestamp - size) step.isLate(batch, i, late(start + size, timestamp, true))
     step.folded++
   }
 
   end(step: Step<Windowed<B>, Late | Keyless>): void {
-    for (const [id, { key, start, row, clock }] of this.#touched) {
-      const value = this.#windowed(key, start, this.#store.get(id)!, false)
-      step.emit(value, Buffer.from(key), start, clock, row)
+    if (this.#options.emit !== "updates") return
+    for (const waiting of this.#waiting) {
+      if (waiting === undefined) continue
+      const { slot, start, bytes, row, clock } = waiting
+      slot.mark = 0
+      if (slot.value !== undefined) step.emit(this.#windowed(slot, start, false), bytes, start, clock, row)
     }
-    this.#touched.clear()
+    this.#waiting = []
   }
 
-  #windowed(key: string, start: number, state: S, final: boolean): Windowed<B> {
-    const { window: { size }, fold } = this.#options
-    return { key, start, end: start + size, value: fold.result(state), final }
+  #close(start: number, step: Step<Windowed<B>, Late | Keyless>): void {
+    const part = this.#open.get(start)!
+    for (const slot of part.slots) {
+      step.emit(this.#windowed(slot, start, true), Buffer.from(slot.key), start, start)
+    }
+    part.clear()
+    this.#open.delete(start)
+    if (start === this.#start) this.#start = NaN
+    this.#oldest = Infinity
+    for (const other of this.#open.keys()) if (other < this.#oldest) this.#oldest = other
   }
 
-  #keysOf(start: number): Set<string> {
-    let keys = this.#open.get(start)
-    if (keys === undefined) {
-      keys = new Set()
-      this.#open.set(start, keys)
-      if (start < this.#oldest) this.#oldest = start
+  /** Emits what has changed in a period that is over, by start and then by key. */
+  #emitPeriod(step: Step<Windowed<B>, Late | Keyless>): void {
+    const waiting = (this.#waiting as Array<Waiting<K>>).filter(({ slot }) => slot.value !== undefined)
+    waiting.sort((a, b) => a.start - b.start || (a.slot.key < b.slot.key ? -1 : 1))
+    const { clock } = this
+    for (const { slot, start } of waiting) {
+      slot.mark = 0
+      step.emit(this.#windowed(slot, start, false), Buffer.from(slot.key), start, clock)
     }
-    return keys
+    this.#waiting = []
+  }
+
+  #wait(slot: Slot<K>, start: number, bytes: Uint8Array, row: number): void {
+    slot.mark = this.#waiting.push({ slot, start, bytes, row, clock: this.clock })
+  }
+
+  #windowed({ key, value }: Slot<K>, start: number, final: boolean): Windowed<B> {
+    const { window: { size }, fold, keeping } = this.#options
+    return { key, start, end: start + size, value: fold.result(keeping.state(value!)), final }
+  }
+
+  #window(start: number): Part<K> {
+    if (start === this.#start) return this.#part!
+    const part = this.#open.get(start) ?? this.#opened(start, this.#store.part(String(start)))
+    this.#start = start
+    this.#part = part
+    return part
+  }
+
+  #opened(start: number, part: Part<K>): Part<K> {
+    this.#open.set(start, part)
+    if (start < this.#oldest) this.#oldest = start
+    return part
   }
 }
+
+const noBytes = new Uint8Array(0)
 
 const late = (windowEnd: number, timestamp: number, partly?: true): Late =>
   new Late({

@@ -1,16 +1,21 @@
 /** A task's keyed store in memory, with what is needed to log its changes and to take them back. */
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
-import type { Changes } from "../Batch.ts"
+import type { Changes, Entries } from "../Batch.ts"
 import type { LoggedStore, StoreSpec } from "../Task.ts"
 import { text } from "../Topic.ts"
+import type { Slot } from "./KeyTable.ts"
+import { type Journal, JournaledPart } from "./Part.ts"
 
 /** What a batch found before it changed the store. */
 interface Undo<V> {
   readonly version: number
   readonly streamTime: number
-  readonly entries: Map<string, V | undefined>
+  readonly journals: ReadonlyArray<Journal<V>>
 }
+
+/** Stands between the part and the key in the keys of a changelog. */
+const separator = ":"
 
 /**
  * A store runs ahead of the commit: for every batch that is not committed yet it keeps what the batch overwrote, once
@@ -18,91 +23,125 @@ interface Undo<V> {
  */
 export class JournaledStore<V> implements LoggedStore<V> {
   readonly name: string
-  readonly #entries = new Map<string, V>()
-  #changed = new Map<string, V | undefined>()
+  readonly #isParted: boolean
+  readonly #parts = new Map<string, JournaledPart<V>>()
+  /** What the batch at hand has changed, part by part. */
+  #journals: Array<Journal<V>> = []
   /** Keys to log again, and the version whose commit does it once it was taken. */
   readonly #relogged = new Map<string, number | undefined>()
   #streamTimeBefore = -Infinity
   #undo: Array<Undo<V>> = []
-  #version = 0
+  /** Of the batch at hand. */
+  #version = 1
   streamTime = -Infinity
   readonly #encode: (value: V) => unknown
   readonly #decode: (value: unknown) => V
 
   constructor(spec: StoreSpec<V>) {
     this.name = spec.name
+    this.#isParted = spec.isParted === true
     this.#encode = Schema.encodeSync(spec.value)
     this.#decode = Schema.decodeUnknownSync(spec.value)
   }
 
   get size(): number {
-    return this.#entries.size
+    let size = 0
+    for (const part of this.#parts.values()) size += part.slots.size
+    return size
   }
 
-  get(key: string): V | undefined {
-    return this.#entries.get(key)
+  get(id: string): V | undefined {
+    const [part, key] = this.#split(id)
+    return this.#parts.get(part)?.slots.get(key)?.value
   }
 
-  set(key: string, value: V): void {
-    if (!this.#changed.has(key)) this.#changed.set(key, this.#entries.get(key))
-    this.#entries.set(key, value)
+  set(id: string, value: V): void {
+    const [name, key] = this.#split(id)
+    const part = this.part(name)
+    const slot = part.slots.get(key)
+    if (slot === undefined) part.add(key, value)
+    else part.write(slot, value)
   }
 
-  delete(key: string): void {
-    const before = this.#entries.get(key)
-    if (before === undefined) return
-    if (!this.#changed.has(key)) this.#changed.set(key, before)
-    this.#entries.delete(key)
+  delete(id: string): void {
+    const [name, key] = this.#split(id)
+    const part = this.#parts.get(name)
+    const slot = part?.slots.get(key)
+    if (slot !== undefined) part!.remove(slot)
   }
 
-  entries(): IterableIterator<[string, V]> {
-    return this.#entries.entries()
+  *entries(): IterableIterator<[string, V]> {
+    for (const { prefix, slots } of this.#parts.values()) {
+      for (const slot of slots) yield [prefix + slot.key, slot.value!]
+    }
+  }
+
+  part(name: string): JournaledPart<V> {
+    let part = this.#parts.get(name)
+    if (part === undefined) {
+      part = new JournaledPart(name, this.#isParted ? name + separator : name, this)
+      this.#parts.set(name, part)
+    }
+    return part
+  }
+
+  *parts(): IterableIterator<JournaledPart<V>> {
+    for (const part of this.#parts.values()) if (part.slots.size > 0) yield part
+  }
+
+  /** A part is changed for the first time in the batch at hand: answers where it is to say what it found. */
+  journal(part: JournaledPart<V>): Journal<V> {
+    this.#parts.set(part.name, part)
+    const journal = { part, version: this.#version, slots: [], before: [] }
+    this.#journals.push(journal)
+    return journal
   }
 
   takeChanges(): Changes | undefined {
-    const relogs = Array.from(this.#relogged.values()).includes(undefined)
-    if (this.#changed.size === 0 && !relogs && this.streamTime === this.#streamTimeBefore) {
+    const relogs = this.#relogs()
+    if (this.#journals.length === 0 && relogs.length === 0 && this.streamTime === this.#streamTimeBefore) {
       return undefined
     }
-    const version = ++this.#version
-    const entries = new Map<string, V | undefined>()
-    for (const key of this.#changed.keys()) entries.set(key, this.#entries.get(key))
-    for (const [key, taken] of this.#relogged) {
-      if (taken !== undefined) continue
-      entries.set(key, this.#entries.get(key))
-      this.#relogged.set(key, version)
-    }
-    this.#undo.push({ version, streamTime: this.#streamTimeBefore, entries: this.#changed })
-    this.#changed = new Map()
+    const version = this.#version++
+    for (const key of relogs) this.#relogged.set(key, version)
+    const journals = this.#journals
+    this.#undo.push({ version, streamTime: this.#streamTimeBefore, journals })
+    for (const { part } of journals) part.journal = undefined
+    this.#journals = []
     this.#streamTimeBefore = this.streamTime
+    const entries = new Changed(journals, relogs.map((key) => [key, this.get(key)]))
     return { store: this.name, version, streamTime: this.streamTime, entries, encode: this.encode }
   }
 
   /** The changes up to this version are in the log now. */
   committed(version: number): void {
     const kept = this.#undo.findIndex((undo) => undo.version > version)
+    const done = kept === -1 ? this.#undo : this.#undo.slice(0, kept)
     this.#undo = kept === -1 ? [] : this.#undo.slice(kept)
+    for (const { journals } of done) for (const { part } of journals) this.#letGo(part)
     for (const [key, taken] of this.#relogged) if (taken !== undefined && taken <= version) this.#relogged.delete(key)
   }
 
   /** Takes back every change that was not committed. */
   rewind(): void {
-    this.#revert(this.#changed)
-    this.#changed = new Map()
-    this.streamTime = this.#streamTimeBefore
-    for (const undo of this.#undo.toReversed()) {
-      this.#revert(undo.entries)
-      this.streamTime = undo.streamTime
+    for (const journals of [...this.#undo.map((undo) => undo.journals), this.#journals].reverse()) {
+      for (const journal of journals.toReversed()) journal.part.revert(journal)
     }
+    this.streamTime = this.#undo[0]?.streamTime ?? this.#streamTimeBefore
     this.#streamTimeBefore = this.streamTime
+    this.#journals = []
     this.#undo = []
+    this.#version++
     for (const key of this.#relogged.keys()) this.#relogged.set(key, undefined)
   }
 
   /** Puts an entry of the log back, outside any batch. A value that the schema refuses throws. */
-  restore(key: string, bytes: Uint8Array | null): void {
-    if (bytes === null) this.#entries.delete(key)
-    else this.#entries.set(key, this.#decode(JSON.parse(text(bytes))))
+  restore(id: string, bytes: Uint8Array | null): void {
+    const [name, key] = this.#split(id)
+    if (bytes !== null) return this.part(name).restore(key, this.#decode(JSON.parse(text(bytes))))
+    const part = this.#parts.get(name)
+    part?.slots.delete(key)
+    if (part?.slots.size === 0) this.#parts.delete(name)
   }
 
   /** Logs an entry again with the next batch that is committed, although nothing changes. */
@@ -117,10 +156,75 @@ export class JournaledStore<V> implements LoggedStore<V> {
 
   readonly encode = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(this.#encode(value as V)))
 
-  #revert(before: ReadonlyMap<string, V | undefined>): void {
-    for (const [key, value] of before) {
-      if (value === undefined) this.#entries.delete(key)
-      else this.#entries.set(key, value)
+  #split(id: string): readonly [part: string, key: string] {
+    if (!this.#isParted) return ["", id]
+    const at = id.indexOf(separator)
+    if (at === -1) throw new RangeError(`store ${this.name} is in parts: its keys are part, colon, key`)
+    return [id.slice(0, at), id.slice(at + 1)]
+  }
+
+  #relogs(): ReadonlyArray<string> {
+    if (this.#relogged.size === 0) return none
+    return Array.from(this.#relogged).filter(([, taken]) => taken === undefined).map(([key]) => key)
+  }
+
+  /** Forgets a part that is empty, unless a batch that is not committed has still to say so. */
+  #letGo(part: JournaledPart<V>): void {
+    if (part.slots.size > 0 || part.journal !== undefined) return
+    const isPending = this.#undo.some(({ journals }) => journals.some((journal) => journal.part === part))
+    if (!isPending) this.#parts.delete(part.name)
+  }
+}
+
+const none: ReadonlyArray<never> = []
+
+/** What one batch has changed, as it stood after that batch. */
+class Changed<V> implements Entries {
+  readonly journals: ReadonlyArray<Journal<V>>
+  readonly values: ReadonlyArray<ReadonlyArray<V | undefined>>
+  readonly relogs: ReadonlyArray<readonly [key: string, value: V | undefined]>
+  readonly size: number
+
+  constructor(journals: ReadonlyArray<Journal<V>>, relogs: ReadonlyArray<readonly [string, V | undefined]>) {
+    this.journals = journals
+    this.values = journals.map(({ slots }) => slots.map((slot) => slot.value))
+    this.relogs = relogs
+    this.size = journals.reduce((sum, { slots }) => sum + slots.length, relogs.length)
+  }
+
+  *[Symbol.iterator](): IterableIterator<readonly [key: string, value: V | undefined]> {
+    yield* this.relogs
+    for (let n = 0; n < this.journals.length; n++) {
+      const { part: { prefix }, slots } = this.journals[n]!
+      const values = this.values[n]!
+      for (let i = 0; i < slots.length; i++) yield [prefix + slots[i]!.key, values[i]]
     }
   }
+}
+
+/** The changes of several batches in one: of each key the last. */
+export const merge = (list: ReadonlyArray<Entries>): Entries => {
+  if (list.length === 1) return list[0]!
+  return list.every((one) => one instanceof Changed) ? lastOfSlots(list) : new Map(list.flatMap((one) => [...one]))
+}
+
+/** By slot, for a look-up by key costs more than all else. A key that was removed and came again has two. */
+const lastOfSlots = (list: ReadonlyArray<Changed<unknown>>): Entries => {
+  const seen = new Set<Slot<unknown>>()
+  const entries: Array<readonly [string, unknown]> = []
+  for (let n = list.length - 1; n >= 0; n--) {
+    const { journals, values } = list[n]!
+    for (let j = journals.length - 1; j >= 0; j--) {
+      const { part: { prefix }, slots } = journals[j]!
+      for (let i = slots.length - 1; i >= 0; i--) {
+        const slot = slots[i]!
+        if (seen.has(slot)) continue
+        seen.add(slot)
+        entries.push([prefix + slot.key, values[j]![i]])
+      }
+    }
+  }
+  for (const { relogs } of list) entries.push(...relogs)
+  entries.reverse()
+  return { size: entries.length, [Symbol.iterator]: () => entries[Symbol.iterator]() }
 }
