@@ -116,7 +116,8 @@ export const text = (bytes: Uint8Array): string =>
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
 
-const invalid = (error: Schema.SchemaError): Invalid => {
+/** What a schema refuses, without the value. */
+export const invalid = (error: Schema.SchemaError): Invalid => {
   const issue = format(error.issue).issues[0]
   return {
     field: (issue?.path ?? []).map((part) => String(typeof part === "object" ? part.key : part)).join("."),

@@ -15,7 +15,7 @@ const partOf = (file: string): string => {
   return second!
 }
 
-const library = ["core", "stages", "state", "kafka", "kafka/internal", "sinks", "ops"]
+const library = ["core", "stages", "state", "kafka", "kafka/internal", "sinks", "lookups", "ops"]
 
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   core: ["core"],
@@ -24,6 +24,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   kafka: ["core", "state", "kafka", "kafka/internal"],
   "kafka/internal": ["core", "kafka", "kafka/internal"],
   sinks: ["core", "stages", "state", "kafka", "sinks"],
+  lookups: ["core", "stages", "state", "kafka", "sinks", "lookups"],
   ops: ["core", "stages", "state", "kafka", "ops"],
   testing: ["core", "stages", "state", "kafka", "testing"],
   schemas: ["index", "schemas"],

@@ -5,6 +5,7 @@ import type {} from "./Broker.ts"
 import type {} from "./Database.ts"
 import { kafka, type Local, place, whyNoJava } from "./BrokerProcess.ts"
 import * as DatabaseProcess from "./DatabaseProcess.ts"
+import { whyNoRedis } from "./RedisProcess.ts"
 
 let local: Local | undefined
 let database: DatabaseProcess.Running | undefined
@@ -21,6 +22,9 @@ export const setup = async ({ provide }: TestProject): Promise<void> => {
   if (noPostgres !== undefined) console.warn(`\n  DATABASE TESTS ARE LEFT OUT: ${noPostgres}.\n`)
   else database = await DatabaseProcess.start()
   provide("database", { url: database?.url, missing: noPostgres })
+  const noRedis = whyNoRedis()
+  if (noRedis !== undefined && process.env["CI"] === "true") throw new Error(noRedis)
+  if (noRedis !== undefined) console.warn(`\n  REDIS TESTS ARE LEFT OUT: ${noRedis}.\n`)
   local = await place()
   provide("kafka", { brokers: given === undefined || given.length === 0 ? undefined : given, local, missing })
 }

@@ -1,0 +1,56 @@
+/** Tables in Postgres as what lookups ask. */
+import { Effect, Result, Schema } from "effect"
+import { Postgres, type Sql } from "../sinks/Postgres.ts"
+import { Undecodable } from "../stages/LookupAnswer.ts"
+import type { PipelineError } from "../Task.ts"
+import { invalid } from "../Topic.ts"
+
+type Rows = PromiseLike<ReadonlyArray<Readonly<Record<string, unknown>>>>
+
+interface Table<V> {
+  /** The column of the answer that holds the key; what is not text is taken as JavaScript's text of it. */
+  readonly key: string
+  /** What a row is, its columns by name; a row that is not is `Undecodable`, and the others are answered all the same. */
+  readonly row: Schema.Codec<V, unknown>
+}
+
+export interface RowsOptions<V> extends Table<V> {
+  /** Selects the rows of keys: `` (sql, keys) => sql`select id, name from devices where id = any(${keys})` ``. */
+  query(sql: Sql, keys: Array<string>): Rows
+}
+
+export interface AllOptions<V> extends Table<V> {
+  /** Selects all rows. */
+  query(sql: Sql): Rows
+}
+
+/**
+ * For `Lookup.make`: one query for many keys, over the pool that the `Postgres` service holds. Where a key has several rows
+ * the last one counts. A query whose time is up goes on in the database, and holds its connection until it is done.
+ */
+export const rows =
+  <V>(options: RowsOptions<V>) =>
+  (keys: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, V | Undecodable>, PipelineError, Postgres> =>
+    selected(options, (sql) => options.query(sql, [...keys]))
+
+/** For `Lookup.reference`: a whole table. */
+export const all = <V>(
+  options: AllOptions<V>,
+): Effect.Effect<ReadonlyMap<string, V | Undecodable>, PipelineError, Postgres> => selected(options, options.query)
+
+const selected = <V>(
+  { key, row }: Table<V>,
+  query: (sql: Sql) => Rows,
+): Effect.Effect<ReadonlyMap<string, V | Undecodable>, PipelineError, Postgres> => {
+  const decode = Schema.decodeUnknownResult(row)
+  return Effect.gen(function* () {
+    const pool = yield* Postgres
+    const rows = yield* pool.query(query)
+    const found = new Map<string, V | Undecodable>()
+    for (const one of rows) {
+      if (one[key] === undefined) throw new TypeError(`the query of a lookup answers no column ${key}`)
+      found.set(String(one[key]), Result.getOrElse(decode(one), (error) => new Undecodable(invalid(error))))
+    }
+    return found
+  })
+}
