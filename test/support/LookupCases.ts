@@ -1,6 +1,6 @@
 /** Lookups in flows that a single task runs, over a source that always answers the same. */
 import { Effect } from "effect"
-import { Deliver, Failures, Lookup } from "../../src/index.ts"
+import { Deliver, Failures, GlobalTable, Lookup } from "../../src/index.ts"
 import { type Case, decoded, type Reading, Results } from "./StageCases.ts"
 
 const failure = { _tag: "Away", message: "it is away" } as const
@@ -23,6 +23,14 @@ const reference = Lookup.reference({
   load: Effect.succeed(new Map([["ann-1", "Ann"], ["ben-2", "Ben"]])),
   every: "1 hour",
 })
+
+const table: GlobalTable.GlobalTable<string> = {
+  topic: "table",
+  size: 2,
+  get: (key) => new Map([["ann-1", "Ann"], ["ben-2", "Ben"]]).get(key),
+  entries: () => new Map<string, string>().entries(),
+  failure: undefined,
+}
 
 const key = ({ id, n }: Reading) => n === 3 ? undefined : id
 
@@ -51,6 +59,12 @@ export const cases: ReadonlyArray<Case> = [
     name: "lookup in a reference set",
     flow: decoded.pipe(
       Lookup.by(Effect.orDie(reference), { key, join: (r, found) => ({ ...r, name: described(found) }) }),
+    ),
+  },
+  {
+    name: "join with a global table",
+    flow: decoded.pipe(
+      GlobalTable.join(Effect.succeed(table), { key, join: (r, found) => ({ ...r, name: found ?? "nobody" }) }),
     ),
   },
 ]
