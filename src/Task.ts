@@ -73,6 +73,13 @@ export interface StoreSpec<V> {
   readonly value: Schema.Codec<V, unknown>
   /** Whether keys are `part:key`, and are kept by part: for windows, which close as a whole. */
   readonly isParted?: boolean
+  /** Where the parts are windows, named after their starts: told to those who ask for what the store holds. */
+  readonly windows?: Windows
+}
+
+export interface Windows {
+  /** How long each of them is, in milliseconds; absent where they differ. */
+  readonly size?: number
 }
 
 /** A store as the runtime hands it to `Flow.perTask`, which attaches the changes to the batch that caused them. */

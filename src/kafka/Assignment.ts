@@ -8,6 +8,8 @@ import { text } from "../Topic.ts"
 export interface Owned {
   readonly generation: number
   readonly tasks: ReadonlyArray<TaskId>
+  /** Where this member answers queries about its tasks, if it does. */
+  readonly endpoint?: string
 }
 
 export interface Member extends Owned {
@@ -77,11 +79,13 @@ const ownersOf = (members: ReadonlyArray<Member>): ReadonlyMap<string, string> =
   return new Map(Array.from(latest, ([task, { memberId }]) => [task, memberId]))
 }
 
-const Tasks = Schema.Struct({
+const Task = Schema.Struct({ flow: Schema.Int, partition: Schema.Int })
+const Owned = Schema.Struct({
   generation: Schema.Int,
-  tasks: Schema.Array(Schema.Struct({ flow: Schema.Int, partition: Schema.Int })),
+  tasks: Schema.Array(Task),
+  endpoint: Schema.optionalKey(Schema.String),
 })
-const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Tasks))
+const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Owned))
 
 export const encodeOwned = (owned: Owned): Uint8Array => Buffer.from(JSON.stringify(owned))
 
@@ -89,4 +93,53 @@ export const encodeOwned = (owned: Owned): Uint8Array => Buffer.from(JSON.string
 export const decodeOwned = (userData: Uint8Array): Owned => {
   const decoded = decode(text(userData))
   return decoded._tag === "Some" ? decoded.value : { generation: -1, tasks: [] }
+}
+
+/** By task: where the member that has it answers queries. */
+export type Owners = ReadonlyMap<string, string>
+
+/** Who answers queries about which tasks, of the members that do. */
+export const ownersIn = (
+  assignment: ReadonlyMap<string, ReadonlyArray<TaskId>>,
+  members: ReadonlyArray<Pick<Member, "memberId" | "endpoint">>,
+): Owners =>
+  new Map(
+    members.flatMap(({ memberId, endpoint }) =>
+      endpoint === undefined ? [] : assignment.get(memberId)!.map((task) => [taskKey(task), endpoint] as const)
+    ),
+  )
+
+/** What the group's leader tells a member: its tasks, and who answers queries about all of them. */
+export interface Assigned {
+  readonly tasks: ReadonlyArray<TaskId>
+  readonly owners: Owners
+}
+
+const Assigned = Schema.Struct({
+  tasks: Schema.Array(Task),
+  /** By endpoint. */
+  owners: Schema.optionalKey(Schema.Record(Schema.String, Schema.Array(Schema.String))),
+})
+const decodeAssignedJson = Schema.decodeUnknownOption(Schema.fromJsonString(Assigned))
+
+/** Members of an older version find in it what they know: their tasks. */
+export const encodeAssigned = ({ tasks, owners }: Assigned): Uint8Array => {
+  const byEndpoint = Map.groupBy(owners.keys(), (task) => owners.get(task)!)
+  return Buffer.from(JSON.stringify({
+    generation: 0,
+    tasks,
+    ...byEndpoint.size > 0 && { owners: Object.fromEntries(byEndpoint) },
+  }))
+}
+
+export const decodeAssigned = (userData: Uint8Array): Assigned => {
+  const decoded = decodeAssignedJson(text(userData))
+  if (decoded._tag === "None") return { tasks: [], owners: new Map() }
+  const { tasks, owners = {} } = decoded.value
+  return {
+    tasks,
+    owners: new Map(
+      Object.entries(owners).flatMap(([endpoint, tasks]) => tasks.map((task) => [task, endpoint] as const)),
+    ),
+  }
 }

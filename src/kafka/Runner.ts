@@ -2,6 +2,7 @@
  * Runs a pipeline in this process as a member of its consumer group: tasks come and go with rebalances, and what they
  * finish is committed together, by the pipeline's guarantee, while they work on.
  */
+import { Buffer } from "node:buffer"
 import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Latch, Metric, Option, Scope } from "effect"
 import type { AnyFlow } from "../Flow.ts"
 import { Program } from "../Failures.ts"
@@ -16,7 +17,8 @@ import {
 import { type Logged, PipelineError, type Task } from "../Task.ts"
 import { within } from "../Within.ts"
 import * as Topology from "../Topology.ts"
-import { assign, decodeOwned, encodeOwned, taskKey } from "./Assignment.ts"
+import { Queries } from "../state/Queries.ts"
+import * as Assignment from "./Assignment.ts"
 import { Cluster } from "./Cluster.ts"
 import * as Commits from "./Commits.ts"
 import * as Drain from "./Drain.ts"
@@ -25,6 +27,7 @@ import * as Fetcher from "./Fetcher.ts"
 import * as Layout from "./Layout.ts"
 import * as Leaders from "./Leaders.ts"
 import * as Membership from "./Membership.ts"
+import { forKey } from "./Partitioner.ts"
 import { fencing, partitionsOf } from "./Positions.ts"
 import * as TaskRunner from "./TaskRunner.ts"
 
@@ -151,6 +154,16 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     runners,
     fatal,
   })
+  const queries = Option.getOrUndefined(yield* Effect.serviceOption(Queries))
+  const serving = queries?.serve({
+    name,
+    stores: plan.flows.flatMap(({ stores }, flow) =>
+      stores.map((spec) => ({ spec, flow, partitions: partitions[flow]! }))
+    ),
+    partitionOf: (key, partitions) => forKey(Buffer.from(key), partitions),
+    isMember: () => commits.member !== undefined,
+    isStopped: (task) => tasks.get(Assignment.taskKey(task))?.runner.failure() !== undefined,
+  })
   let isDrained = true
   let assigning = false
   /** Tells how many tasks have stopped; once all have, nothing more will come of this process. */
@@ -163,6 +176,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     }
   })
   yield* Effect.addFinalizer(() => {
+    serving?.end()
     tasks.clear()
     return health
   })
@@ -172,27 +186,32 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     if (task === undefined) return
     tasks.delete(key)
     yield* Scope.close(task.scope, Exit.void)
+    serving?.closed(task.runner.id)
   }, Effect.uninterruptible)
 
   const pauseAll = Effect.suspend(() => Effect.forEach(runners(), (runner) => runner.pause, { discard: true }))
 
-  const assigned = Effect.fnUntraced(function* (owned: ReadonlyArray<TaskId>, generation: Generation) {
+  const assigned = Effect.fnUntraced(function* (
+    { tasks: owned, owners }: Assignment.Assigned,
+    generation: Generation,
+  ) {
     assigning = true
-    const keys = new Set(owned.map(taskKey))
+    const keys = new Set(owned.map(Assignment.taskKey))
     for (const key of [...tasks.keys()]) if (!keys.has(key)) yield* close(key)
     const claims = yield* commits.claim(owned, generation)
     if (claims === undefined) return
     for (const [i, id] of owned.entries()) {
       const claim = claims[i]!
-      const known = tasks.get(taskKey(id))
+      const known = tasks.get(Assignment.taskKey(id))
       if (known?.runner.holds(claim)) {
         yield* known.runner.resume
         continue
       }
-      yield* close(taskKey(id))
+      yield* close(Assignment.taskKey(id))
       yield* Effect.uninterruptible(start(id, claim))
     }
     commits.member = generation
+    serving?.assigned(owned, owners)
     assigning = false
     yield* health
   })
@@ -210,32 +229,39 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       fetcher,
       endPrevious: fencing(cluster, plan.group, transactionTimeout)(claim.previous),
       finished: commits.finished,
+      opened: serving && ((store) => serving.opened(id, store)),
       stopped: health,
     }).pipe(Scope.provide(taskScope), Effect.provideContext(environment))
-    tasks.set(taskKey(id), { runner, scope: taskScope })
+    tasks.set(Assignment.taskKey(id), { runner, scope: taskScope })
   })
 
   const handlers: Membership.Handlers<PipelineError, never> = {
     userData: Effect.sync(() =>
-      encodeOwned({ generation: commits.member?.generation ?? -1, tasks: runners().map(({ id }) => id) })
+      Assignment.encodeOwned({
+        generation: commits.member?.generation ?? -1,
+        tasks: runners().map(({ id }) => id),
+        ...queries?.endpoint !== undefined && { endpoint: queries.endpoint },
+      })
     ),
     assign: (members) =>
       Effect.sync(() => {
-        const asked = members.map(({ memberId, userData }) => ({ memberId, ...decodeOwned(userData) }))
-        const assignment = assign(asked, partitions.map((partitions) => ({ partitions })))
-        return new Map(Array.from(assignment, ([memberId, owned]) => [memberId, {
-          partitions: owned.flatMap((task) => partitionsOf(plan, task)),
-          userData: encodeOwned({ generation: 0, tasks: owned }),
+        const asked = members.map(({ memberId, userData }) => ({ memberId, ...Assignment.decodeOwned(userData) }))
+        const assignment = Assignment.assign(asked, partitions.map((partitions) => ({ partitions })))
+        const owners = Assignment.ownersIn(assignment, asked)
+        return new Map(Array.from(assignment, ([memberId, tasks]) => [memberId, {
+          partitions: tasks.flatMap((task) => partitionsOf(plan, task)),
+          userData: Assignment.encodeAssigned({ tasks, owners }),
         }]))
       }),
-    assigned: ({ userData }, identity) => assigned(decodeOwned(userData).tasks, identity),
+    assigned: ({ userData }, identity) => assigned(Assignment.decodeAssigned(userData), identity),
     revoke: Effect.gen(function* () {
       yield* pauseAll
       yield* Effect.forEach(runners(), (runner) => runner.idle, { concurrency: "unbounded", discard: true })
       yield* commits.commit(true)
       Latch.closeUnsafe(commits.fenced)
-    }),
+    }).pipe(Effect.ensuring(Effect.sync(() => serving?.unassigned()))),
     lost: Effect.suspend(() => {
+      serving?.unassigned()
       commits.member = undefined
       Latch.closeUnsafe(commits.fenced)
       return pauseAll
@@ -291,7 +317,7 @@ const taskStopped = (pipeline: string, runner: TaskRunner.TaskRunner): PipelineE
   return new PipelineError({
     reason: error instanceof PipelineError ? error.reason : "Stopped",
     retriable: false,
-    message: `${pipeline} task ${taskKey(runner.id)} stopped: ${
+    message: `${pipeline} task ${Assignment.taskKey(runner.id)} stopped: ${
       error instanceof Error ? error.message : "not an Error"
     }`,
     cause: error,

@@ -29,6 +29,8 @@ export interface Options {
   readonly endPrevious: Effect.Effect<void, KafkaError>
   /** Called whenever there is something to commit. */
   finished(bytes: number): void
+  /** Called when a store is restored. */
+  opened?: ((store: JournaledStore<unknown>) => void) | undefined
   /** Runs when the task has stopped for good. */
   readonly stopped: Effect.Effect<void>
 }
@@ -153,6 +155,7 @@ export const make = Effect.fnUntraced(function* (
     if (read > 0) yield* Effect.logDebug(`${name}: store ${spec.name} restored from ${read} records`)
     streamTimes.set(spec.name, store.streamTime)
     stores.set(spec.name, store as JournaledStore<unknown>)
+    options.opened?.(store as JournaledStore<unknown>)
     return store
   })
 

@@ -17,6 +17,14 @@ interface Undo<V> {
 /** Stands between the part and the key in the keys of a changelog. */
 const separator = ":"
 
+export const joinId = (part: string, key: string): string => part + separator + key
+
+/** The part and the key that an id is made of; `undefined` where it is of none. */
+export const splitId = (id: string): readonly [part: string, key: string] | undefined => {
+  const at = id.indexOf(separator)
+  return at === -1 ? undefined : [id.slice(0, at), id.slice(at + 1)]
+}
+
 /**
  * A store runs ahead of the commit: for every batch that is not committed yet it keeps what the batch overwrote, once
  * per key, so that `rewind` brings back exactly what the log holds.
@@ -31,8 +39,9 @@ export class JournaledStore<V> implements LoggedStore<V> {
   readonly #relogged = new Map<string, number | undefined>()
   #streamTimeBefore = -Infinity
   #undo: Array<Undo<V>> = []
-  /** Of the batch at hand. */
+  /** Of the batch at hand, and of the last one that was committed. */
   #version = 1
+  #committed = 0
   streamTime = -Infinity
   readonly #encode: (value: V) => unknown
   readonly #decode: (value: unknown) => V
@@ -79,7 +88,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
   part(name: string): JournaledPart<V> {
     let part = this.#parts.get(name)
     if (part === undefined) {
-      part = new JournaledPart(name, this.#isParted ? name + separator : name, this)
+      part = new JournaledPart(name, this.#isParted ? joinId(name, "") : name, this)
       this.#parts.set(name, part)
     }
     return part
@@ -95,6 +104,61 @@ export class JournaledStore<V> implements LoggedStore<V> {
     const journal = { part, version: this.#version, slots: [], before: [] }
     this.#journals.push(journal)
     return journal
+  }
+
+  /** The value of a key as of the last commit, whatever batches have done since. */
+  committedValue(id: string): V | undefined {
+    const [name, key] = this.#split(id)
+    const slot = this.#parts.get(name)?.slots.get(key)
+    if (slot !== undefined && slot.version <= this.#committed) return slot.value
+    for (const { part, slots, before } of this.#ahead()) {
+      if (part.name !== name) continue
+      for (let i = 0; i < slots.length; i++) if (slots[i]!.key === key) return before[i]
+    }
+    return slot?.value
+  }
+
+  /** All entries as of the last commit, in no particular order. The store must not change while they are gone through. */
+  *committedEntries(): Generator<readonly [key: string, value: V]> {
+    const before = this.#overwritten()
+    for (const entry of this.entries()) if (!before.has(entry[0])) yield entry
+    for (const [id, value] of before) if (value !== undefined) yield [id, value]
+  }
+
+  /** How many entries there are as of the last commit. */
+  get committedSize(): number {
+    let { size } = this
+    for (const [id, value] of this.#overwritten()) {
+      size += Number(value !== undefined) - Number(this.get(id) !== undefined)
+    }
+    return size
+  }
+
+  /** The names of all parts that may have held something at the last commit. */
+  committedParts(): IterableIterator<string> {
+    return this.#parts.keys()
+  }
+
+  get committedStreamTime(): number {
+    return this.#undo[0]?.streamTime ?? this.#streamTimeBefore
+  }
+
+  /** What batches have done since the last commit, the first one first. */
+  #ahead(): ReadonlyArray<Journal<V>> {
+    if (this.#undo.length === 0) return this.#journals
+    return [...this.#undo.flatMap(({ journals }) => journals), ...this.#journals]
+  }
+
+  /** By key: what was there at the last commit and was changed since. */
+  #overwritten(): ReadonlyMap<string, V | undefined> {
+    const found = new Map<string, V | undefined>()
+    for (const { part: { prefix }, slots, before } of this.#ahead()) {
+      for (let i = 0; i < slots.length; i++) {
+        const id = prefix + slots[i]!.key
+        if (!found.has(id)) found.set(id, before[i])
+      }
+    }
+    return found
   }
 
   takeChanges(): Changes | undefined {
@@ -115,6 +179,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
 
   /** The changes up to this version are in the log now. */
   committed(version: number): void {
+    this.#committed = version
     const kept = this.#undo.findIndex((undo) => undo.version > version)
     const done = kept === -1 ? this.#undo : this.#undo.slice(0, kept)
     this.#undo = kept === -1 ? [] : this.#undo.slice(kept)
@@ -158,9 +223,9 @@ export class JournaledStore<V> implements LoggedStore<V> {
 
   #split(id: string): readonly [part: string, key: string] {
     if (!this.#isParted) return ["", id]
-    const at = id.indexOf(separator)
-    if (at === -1) throw new RangeError(`store ${this.name} is in parts: its keys are part, colon, key`)
-    return [id.slice(0, at), id.slice(at + 1)]
+    const parts = splitId(id)
+    if (parts === undefined) throw new RangeError(`store ${this.name} is in parts: its keys are part, colon, key`)
+    return parts
   }
 
   #relogs(): ReadonlyArray<string> {

@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { assign, decodeOwned, encodeOwned, type Member, taskKey } from "../../src/kafka/Assignment.ts"
+import {
+  assign,
+  decodeAssigned,
+  decodeOwned,
+  encodeAssigned,
+  encodeOwned,
+  type Member,
+  ownersIn,
+  taskKey,
+} from "../../src/kafka/Assignment.ts"
 import {
   decodeAssignment,
   decodeSubscription,
@@ -88,6 +97,27 @@ describe("ConsumerProtocol", () => {
     assert.deepStrictEqual([...subscription], [0, 0, 0, 0, 0, 1, 0, 2, 97, 98, 0, 0, 0, 1, 9])
     const assignment = encodeAssignment({ partitions: [{ topic: "ab", partition: 5 }], userData: new Uint8Array() })
     assert.deepStrictEqual([...assignment], [0, 0, 0, 0, 0, 1, 0, 2, 97, 98, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 0])
+  })
+
+  it("tells members where queries about tasks are answered, in words that older ones understand", () => {
+    const [a, b, c] = [{ flow: 0, partition: 0 }, { flow: 0, partition: 1 }, { flow: 1, partition: 0 }]
+    const endpoint = "http://one"
+    assert.deepStrictEqual(decodeOwned(encodeOwned({ generation: 1, tasks: [a], endpoint })), {
+      generation: 1,
+      tasks: [a],
+      endpoint,
+    })
+    const assignment = new Map([["one", [a, c]], ["two", [b]]])
+    const owners = ownersIn(assignment, [{ memberId: "one", endpoint }, { memberId: "two" }])
+    assert.deepStrictEqual([...owners], [["0-0", endpoint], ["1-0", endpoint]])
+    const told = encodeAssigned({ tasks: [b], owners })
+    assert.deepStrictEqual(decodeAssigned(told), { tasks: [b], owners })
+    assert.deepStrictEqual(decodeOwned(told).tasks, [b])
+    assert.deepStrictEqual(decodeAssigned(encodeOwned({ generation: 0, tasks: [b] })), {
+      tasks: [b],
+      owners: new Map(),
+    })
+    assert.deepStrictEqual(decodeAssigned(new Uint8Array([1])), { tasks: [], owners: new Map() })
   })
 
   it("takes another program's user data for nothing owned", () => {

@@ -66,6 +66,17 @@ describe("JournaledStore", () => {
             }
             assert.strictEqual(store.size, model.size)
             for (const key of keys) assert.strictEqual(store.get(key), model.get(key))
+            // Whatever was done, the committed view is what the log holds.
+            const committed = new Map(Array.from(log, ([key, value]) => [key, JSON.parse(String(value)) as number]))
+            assert.deepStrictEqual([...store.committedEntries()].sort(), [...committed].sort())
+            assert.strictEqual(store.committedSize, committed.size)
+            assert.strictEqual(store.committedStreamTime, loggedTime)
+            for (const key of keys) assert.strictEqual(store.committedValue(key), committed.get(key))
+            const inParts = [...store.committedParts()].flatMap((part) =>
+              ["a", "b", "c", "b:c", "1:b"]
+                .map((key) => isParted ? `${part}:${key}` : key)
+            )
+            assert.includeMembers(inParts, [...committed.keys()])
           }
         })))
   }
