@@ -53,7 +53,7 @@ export const routes = (
         if (!isAllowed(request)) return Effect.succeed(unauthorized)
         if (request.method !== "GET" && request.method !== "HEAD") return Effect.succeed(readOnly)
         return Effect.catch(
-          Effect.suspend(() => route(queries, parse(request.url), options.stores)),
+          Effect.flatMap(parse(request.url), (question) => answered(queries, question, options.stores)),
           (error) => Effect.succeed(refusal(error)),
         )
       }
@@ -65,68 +65,69 @@ export const routes = (
 interface Question {
   readonly store: string | undefined
   readonly key: string | undefined
-  readonly parameters: ReadonlyMap<string, string>
+  readonly text: (name: string) => string | undefined
+  readonly number: (name: string) => number | undefined
 }
 
 const invalid = (message: string): QueryError => new QueryError({ reason: "Invalid", message })
 
-const parse = (url: string): Question => {
+const numbers = ["partition", "from", "to", "limit"]
+
+const parse = (url: string): Effect.Effect<Question, QueryError> => {
   const [path = "", query = ""] = url.split("?", 2)
-  const [, , store, key, ...more] = path.split("/")
-  if (more.length > 0) throw invalid("a key's slashes are written as %2F")
+  const [, , store, key, ...more] = path.split("/").map(decoded)
+  if (more.length > 0) return Effect.fail(invalid("a key's slashes are written as %2F"))
+  const known = store === undefined
+    ? []
+    : key === undefined
+    ? ["pipeline", "prefix", "after", "limit"]
+    : ["pipeline", "partition", "from", "to"]
   const parameters = new Map<string, string>()
   for (const [name, value] of new URLSearchParams(query)) {
-    if (parameters.has(name)) throw invalid(`${name} is given twice`)
+    if (!known.includes(name)) {
+      const these = known.length === 0 ? "none are taken" : `these are: ${known.join(", ")}`
+      return Effect.fail(invalid(`${name} is not a parameter here; ${these}`))
+    }
+    if (parameters.has(name)) return Effect.fail(invalid(`${name} is given twice`))
+    if (numbers.includes(name) && !/^-?\d{1,16}$/.test(value)) return Effect.fail(invalid(`${name} is a whole number`))
     parameters.set(name, value)
   }
-  return { store: decoded(store), key: decoded(key), parameters }
+  return Effect.succeed({
+    store,
+    key,
+    text: (name) => parameters.get(name),
+    number: (name) => parameters.has(name) ? Number(parameters.get(name)) : undefined,
+  })
 }
 
-/** Nothing where a part of the path is absent or empty. */
-const decoded = (part: string | undefined): string | undefined => {
-  if (part === undefined || part === "") return undefined
-  try {
-    return decodeURIComponent(part)
-  } catch {
-    throw invalid("the path is not written in percent-encoded UTF-8")
-  }
-}
+/** The router has let only paths through that are percent-encoded UTF-8. */
+const decoded = (part: string): string | undefined => part === "" ? undefined : decodeURIComponent(part)
 
-const route = (
+const answered = (
   queries: Queries["Service"],
-  { store, key, parameters }: Question,
+  { store, key, text, number }: Question,
   allowed: ReadonlyArray<string> | undefined,
 ): Effect.Effect<Response, QueryError> => {
   const isServed = (store: string) => allowed === undefined || allowed.includes(store)
   if (store === undefined) {
-    only(parameters, [])
     return Effect.map(queries.stores, (stores) => json(200, { stores: stores.filter(({ store }) => isServed(store)) }))
   }
   if (!isServed(store)) {
     return Effect.fail(new QueryError({ reason: "Unknown", message: `store ${store} is not served here` }))
   }
-  const where = { store, pipeline: parameters.get("pipeline") }
+  const where = { store, pipeline: text("pipeline") }
   if (key === undefined) {
-    only(parameters, ["pipeline", "prefix", "after", "limit"])
-    const page = {
-      prefix: parameters.get("prefix"),
-      after: parameters.get("after"),
-      limit: number(parameters, "limit") ?? 100,
-    }
-    return Effect.map(queries.scan({ ...where, ...page }), (page) => body(200, pageOf(page)))
+    const page = queries.scan({ ...where, prefix: text("prefix"), after: text("after"), limit: number("limit") ?? 100 })
+    return Effect.map(page, (page) => body(200, pageOf(page)))
   }
-  only(parameters, ["pipeline", "partition", "from", "to"])
-  const at = { ...where, key, partition: number(parameters, "partition") }
-  return Effect.flatMap(queries.isWindowed(where), (isWindowed) => {
+  const at = { ...where, key, partition: number("partition") }
+  const range = { from: number("from"), to: number("to") }
+  return Effect.flatMap(queries.isWindowed(where), (isWindowed): Effect.Effect<Response, QueryError> => {
     if (isWindowed) {
-      const range = { from: number(parameters, "from"), to: number(parameters, "to") }
-      return Effect.map(
-        queries.windows({ ...at, ...range }),
-        (windows) => body(200, `{"key":${JSON.stringify(key)},"windows":[${windows.map(entryOf).join()}]}`),
-      )
+      return Effect.map(queries.windows({ ...at, ...range }), (windows) => body(200, windowsOf(key, windows)))
     }
-    if (parameters.has("from") || parameters.has("to")) {
-      throw invalid(`store ${store} has no windows: from and to mean nothing`)
+    if (range.from !== undefined || range.to !== undefined) {
+      return Effect.fail(invalid(`store ${store} has no windows: from and to mean nothing`))
     }
     return Effect.map(
       queries.get(at),
@@ -136,19 +137,8 @@ const route = (
   })
 }
 
-const only = (parameters: ReadonlyMap<string, string>, known: ReadonlyArray<string>): void => {
-  const other = [...parameters.keys()].find((name) => !known.includes(name))
-  if (other === undefined) return
-  const these = known.length === 0 ? "none are taken" : `these are: ${known.join(", ")}`
-  throw invalid(`${other} is not a parameter here; ${these}`)
-}
-
-const number = (parameters: ReadonlyMap<string, string>, name: string): number | undefined => {
-  const text = parameters.get(name)
-  if (text === undefined) return undefined
-  if (!/^-?\d{1,16}$/.test(text)) throw invalid(`${name} is a whole number`)
-  return Number(text)
-}
+const windowsOf = (key: string, windows: ReadonlyArray<Entry>): string =>
+  `{"key":${JSON.stringify(key)},"windows":[${windows.map(entryOf).join()}]}`
 
 const entryOf = ({ key, partition, start, end, json }: Entry): string =>
   `${JSON.stringify({ key, partition, start, end }).slice(0, -1)},"value":${json}}`
