@@ -27,6 +27,8 @@ export const settings = {
   }),
 }
 
+export type Values = Settings.Values<typeof settings>
+
 type Response = HttpServerResponse.HttpServerResponse
 type Request = HttpServerRequest.HttpServerRequest
 

@@ -4,6 +4,7 @@
  */
 import {
   Clock,
+  Context,
   Duration,
   Effect,
   Layer,
@@ -29,13 +30,15 @@ import { type Bytes, bytesOf, type Fed, partitioned, Record } from "./Feeding.ts
 import * as Member from "./Member.ts"
 import { decoded, type Read, type ReadBytes, readBytes, type Undecodable } from "./Reading.ts"
 
-export interface Options<E = unknown, R = never> {
+export interface Options<E = unknown, R = never, S = never, E3 = never> {
   /** The pipelines, each of which is started once. */
   readonly pipelines: Pipeline<E, R> | ReadonlyArray<Pipeline<E, R>>
   /** What chance is drawn from; 1 unless given. */
   readonly seed?: number
   /** Topics to create besides those that the pipelines read and write. */
   readonly topics?: ReadonlyArray<AnyTopic>
+  /** Services of the pipelines and of the test, made once the topics are there, over the test's cluster and clock. */
+  readonly layer?: Layer.Layer<S, E3, Cluster>
   /** What the wall clock says at first, in milliseconds since 1970; 2026-01-01T00:00:00Z unless given. */
   readonly now?: number
   /** How the pipelines run: commit interval, session time-out and the like. */
@@ -102,22 +105,26 @@ export type Needs<R> = Exclude<R, Cluster | Task | Logged | Scope.Scope>
 const firstTime = 1_767_225_600_000
 
 /** Runs a test with a driver of its own; its processes end with it. */
-export const run = <A, E2, R2, E, R>(
-  options: Options<E, R>,
+export const run = <A, E2, R2, E, R, S = never, E3 = never>(
+  options: Options<E, R, S, E3>,
   test: (driver: Driver) => Effect.Effect<A, E2, R2>,
-): Effect.Effect<A, E2 | PipelineError, Needs<R> | R2> => {
+): Effect.Effect<A, E2 | E3 | PipelineError, Exclude<Needs<R> | R2, S>> => {
   const world = Layer.fresh(ClusterMemory.layer(options.cluster)).pipe(Layer.provideMerge(TestClock.layer()))
   return Effect.gen(function* () {
     yield* TestClock.setTime(options.now ?? firstTime)
-    const driver = yield* make(options as Options)
-    return yield* test(driver)
+    yield* Admin.createTopics([...pipelinesOf(options).flatMap(topicsOf), ...options.topics ?? []])
+    const services = options.layer === undefined ? Context.empty() : yield* Layer.build(Layer.fresh(options.layer))
+    return yield* Effect.provideContext(
+      Effect.flatMap(make(options as unknown as Options), test),
+      services as Context.Context<S>,
+    )
   }).pipe(
     Effect.scoped,
     Effect.provide(world, { local: true }),
     Effect.provideService(Metric.MetricRegistry, new Map()),
     Effect.provideService(References.MinimumLogLevel, options.logLevel ?? "Error"),
     Random.withSeed(options.seed ?? 1),
-  ) as Effect.Effect<A, E2 | PipelineError, Needs<R> | R2>
+  ) as Effect.Effect<A, E2 | E3 | PipelineError, Exclude<Needs<R> | R2, S>>
 }
 
 /** A record that is fed: the value, and what its contract shall not decide. */
@@ -130,7 +137,7 @@ const make = Effect.fnUntraced(function* (
   const control = yield* ClusterMemory.Control
   const scope = yield* Effect.scope
   const context = yield* Effect.context<Cluster>()
-  const pipelines = [options.pipelines].flat() as ReadonlyArray<Pipeline<unknown, never>>
+  const pipelines = pipelinesOf(options)
   const settings: Partial<Runner.Options> = {
     sessionTimeout: "6 seconds",
     heartbeatInterval: "1 second",
@@ -142,8 +149,6 @@ const make = Effect.fnUntraced(function* (
   const crashed = new Set<Member.Member>()
   const taken = new Map<string, number>()
   let fed = 0
-
-  yield* Admin.createTopics([...pipelines.flatMap(topicsOf), ...options.topics ?? []])
 
   const start = Effect.fnUntraced(function* (pipeline: Pipeline<unknown, never>, plan = Faults.none) {
     const member = yield* Member.start(pipeline, settings, context, (member) => crashed.add(member))
@@ -295,6 +300,10 @@ const make = Effect.fnUntraced(function* (
   if (options.start !== false) yield* driver.restart
   return driver
 })
+
+const pipelinesOf = (
+  { pipelines }: { readonly pipelines: unknown },
+): ReadonlyArray<Pipeline<unknown, never>> => [pipelines].flat() as ReadonlyArray<Pipeline<unknown, never>>
 
 /** The topics that a pipeline reads and writes, repartition topics among them. */
 const topicsOf = (pipeline: Pipeline<unknown, never>): ReadonlyArray<AnyTopic> =>

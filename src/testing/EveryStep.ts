@@ -22,10 +22,10 @@ export class Differs extends Schema.TaggedError<Differs>()("Differs", {
  *
  * What holds under exactly-once. Under at-least-once a test may answer only what repeats cannot change.
  */
-export const atEveryStep = <A, E2, R2, E, R>(
-  options: Options<E, R>,
+export const atEveryStep = <A, E2, R2, E, R, S = never, E3 = never>(
+  options: Options<E, R, S, E3>,
   test: (driver: Driver) => Effect.Effect<A, E2, R2>,
-): Effect.Effect<number, Differs | E2 | PipelineError, Needs<R> | R2> =>
+): Effect.Effect<number, Differs | E2 | E3 | PipelineError, Exclude<Needs<R> | R2, S>> =>
   Effect.gen(function* () {
     const pipelines = [options.pipelines].flat() as ReadonlyArray<Pipeline<E, R>>
     const calm = yield* run(options, (driver) =>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Result, Schema } from "effect"
+import { Context, Effect, Exit, Layer, Result, Schema } from "effect"
 import {
   Aggregate,
   Check,
@@ -9,6 +9,7 @@ import {
   Failures,
   Flow,
   Fold,
+  GlobalTable,
   Guarantee,
   Ingest,
   Pipeline,
@@ -245,6 +246,53 @@ describe("Driver", () => {
         const ended = yield* Effect.flip(driver.settle)
         assert.include(ended.message, "minutes has ended: ")
       })))
+
+  it.effect("makes services over its cluster and clock, for pipelines and for the test, anew at every run", () =>
+    Effect.gen(function* () {
+      const Rates = Topic.make({
+        ...common,
+        name: "rates",
+        schema: Schema.Struct({ customer: Schema.String, percent: Schema.Int }),
+        key: ["customer", ({ customer }) => customer],
+        partitions: 2,
+        cleanup: "compact",
+      })
+      class RateTable
+        extends Context.Service<RateTable, GlobalTable.GlobalTable<typeof Rates.schema.Type>>()("test/Rates") {}
+      const discounted = Pipeline.make(
+        "discounted",
+        Ingest.topic(ByCustomer).pipe(
+          Decode.schema,
+          GlobalTable.join(RateTable, {
+            key: ({ customer }) => customer,
+            join: (order, rate) => ({ ...order, euros: order.euros * (100 - (rate?.percent ?? 0)) / 100 }),
+          }),
+          Flow.map(({ customer, euros }) => ({ customer, euros })),
+          Deliver.to(Totals),
+          Failures.routeAll(DeadLetter.to(Dlt)),
+        ),
+        Guarantee.exactlyOnce(),
+      )
+      const options = {
+        pipelines: discounted,
+        topics: [Rates],
+        layer: Layer.effect(RateTable, GlobalTable.topic(Rates)),
+      }
+      const crashes = yield* atEveryStep(options, (driver) =>
+        Effect.gen(function* () {
+          const table = yield* RateTable
+          assert.strictEqual(table.size, 0)
+          yield* driver.feed(Rates, [{ customer: "ben", percent: 50 }])
+          yield* driver.advance("1 second")
+          assert.strictEqual(table.size, 1)
+          yield* driver.feed(ByCustomer, [{ id: 1, customer: "ben", euros: 8, at: 0 }])
+          yield* driver.settle
+          const totals = yield* driver.latest(Totals)
+          assert.deepStrictEqual([...totals.values()], [{ customer: "ben", euros: 4 }])
+          return totals
+        }))
+      assert.isAbove(crashes, 10)
+    }))
 
   it("runs under a plain runtime, and leaves nothing behind", async () => {
     const exit = await Effect.runPromiseExit(Driver.run(chain, (driver) => driver.settle))
