@@ -165,9 +165,7 @@ export class LookupCache<V> implements Cached<V> {
     const keys = new Set<string>()
     for (const entry of ageing) {
       if (this.#refreshes + keys.size / batchSize >= concurrency * refreshesWaiting) break
-      if (this.#flights.has(entry.key)) continue
-      entry.refreshAt = Infinity
-      keys.add(entry.key)
+      if (!this.#flights.has(entry.key)) keys.add(entry.key)
     }
     this.#load([...keys], this.#refreshing)
   }

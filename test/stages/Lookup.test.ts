@@ -1,12 +1,28 @@
 /** Lookups behind a cache: what is asked of the source, when, and what is answered in its place. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Scope } from "effect"
+import { Clock, Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Flow, Lookup } from "../../src/index.ts"
+import {
+  Admin,
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Flow,
+  Guarantee,
+  Ingest,
+  Lookup,
+  Pipeline,
+  Task,
+} from "../../src/index.ts"
 import { keyBytes } from "../../src/Batch.ts"
 import { text } from "../../src/Topic.ts"
+import { Cluster } from "../../src/kafka/Cluster.ts"
+import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import { run, sources } from "../support/FlowRunner.ts"
+import { append, copied, Copies, copies, Dlt, readings as readingsOf, running } from "../support/Readings.ts"
 import { forSeeds } from "../support/Seeds.ts"
+import { pass, stop, until } from "../support/Simulation.ts"
 import { decoded, type Reading, Readings } from "../support/StageCases.ts"
 
 interface Failure {
@@ -296,6 +312,11 @@ describe("Lookup.make", () => {
       yield* values(names, "b")
       assert.deepStrictEqual(source.take(), [["b"]])
       assert.deepStrictEqual(yield* values(names, "b"), ["benno"])
+      for (let time = 0; time < 50; time++) {
+        yield* TestClock.adjust("8 seconds")
+        yield* values(names, "b")
+        assert.deepStrictEqual(source.take(), [["b"]])
+      }
     }),
   )
 
@@ -610,7 +631,15 @@ describe("Lookup.by", () => {
         join: (_, found) => found._tag,
         onUnavailable: "hold",
       }))
-      const fiber = yield* Effect.forkChild(run(flow, new Map([[Readings, readings(["ann", "zoe", "bad"])]])))
+      const held: Array<number> = []
+      const holding = { hold: () => void held.push(1), release: () => void held.push(-1) }
+      const fiber = yield* Effect.forkChild(
+        Effect.provideService(
+          run(flow, new Map([[Readings, readings(["ann", "zoe", "bad"])]])),
+          Task.HoldingBack,
+          holding,
+        ),
+      )
       yield* TestClock.adjust("1 minute")
       assert.isUndefined(fiber.pollUnsafe())
       assert.isAbove(source.take().length, 5)
@@ -619,6 +648,9 @@ describe("Lookup.by", () => {
       const { batches } = yield* Fiber.join(fiber)
       assert.deepStrictEqual(batches.flatMap(({ values }) => values), ["Found", "Missing"])
       assert.deepStrictEqual(batches.flatMap(({ failed }) => failed.map(({ row }) => row)), [0])
+      assert.isAbove(held.length, 10)
+      assert.deepStrictEqual(held, held.map((_, i) => i % 2 === 0 ? 1 : -1))
+      assert.strictEqual(held.length % 2, 0)
     }).pipe(Effect.provide(Logger.layer([]))),
   )
 
@@ -666,4 +698,67 @@ describe("Lookup.by", () => {
       )
     }),
   )
+})
+
+/** What a join may look at, and what it leaves to be routed: these are for the compiler. */
+export const typed = (names: Lookup.Lookup<string>) => {
+  const key = ({ id }: Reading) => id
+  // @ts-expect-error: somebody who does not look takes what nobody knows for what is not there
+  decoded.pipe(Lookup.by(Effect.succeed(names), { key, join: (_, found) => found.value }))
+  const told = decoded.pipe(Lookup.by(Effect.succeed(names), { key, join: (_, found) => found._tag }))
+  const routed: Flow.Flow<"Found" | "Missing" | "Unavailable", DecodeFailed, unknown, unknown> = told
+  const failing = decoded.pipe(
+    Lookup.by(Effect.succeed(names), { key, join: (_, found) => found._tag, onUnavailable: "fail" }),
+  )
+  // @ts-expect-error: LookupFailed has no route
+  const unrouted: Flow.Flow<"Found" | "Missing", DecodeFailed, unknown, unknown> = failing
+  const both: Flow.Flow<"Found" | "Missing", DecodeFailed | Lookup.LookupFailed, unknown, unknown> = failing
+  return [routed, unrouted, both]
+}
+
+type DecodeFailed = Decode.DecodeError
+
+describe("Lookup.by that holds", () => {
+  it.effect("lets its task go to another process meanwhile, and loses nothing of what it holds", () =>
+    Effect.gen(function* () {
+      const In = readingsOf("in", 2)
+      yield* Admin.createTopics([In, Copies, Dlt])
+      let isAway = true
+      const names = yield* Lookup.make({
+        name: "names",
+        get: () => Effect.suspend(() => isAway ? Effect.fail(away) : Effect.succeed("name")),
+      })
+      const pipeline = Pipeline.make(
+        "holding",
+        Ingest.topic(In).pipe(
+          Decode.schema,
+          Lookup.by(Effect.succeed(names), {
+            key: ({ id }) => String(id),
+            join: (reading) => reading,
+            onUnavailable: "hold",
+          }),
+          Deliver.to(Copies),
+          Failures.routeAll(DeadLetter.to(Dlt)),
+        ),
+        Guarantee.exactlyOnce(),
+      )
+      const first = yield* running(pipeline)
+      for (const partition of [0, 1]) yield* append("in", partition, [{ id: partition, at: 1 }])
+      yield* pass(2_000)
+      yield* running(pipeline)
+      const members = Effect.flatMap(Cluster, (cluster) =>
+        Effect.map(
+          cluster.describeGroups(["holding"]),
+          ([group]) => group!.state === "Stable" ? group!.members.length : 0,
+        ))
+      const from = yield* Clock.currentTimeMillis
+      yield* until("both in the group", Effect.map(members, (members) => members === 2))
+      yield* stop(first)
+      assert.isBelow((yield* Clock.currentTimeMillis) - from, 4_000)
+      yield* pass(1_000)
+      assert.deepStrictEqual(yield* copies, [])
+      isAway = false
+      yield* copied(0, 1)
+      assert.deepStrictEqual((yield* copies).toSorted(), [0, 1])
+    }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer()), Effect.provide(Logger.layer([]))))
 })
