@@ -13,6 +13,16 @@ export const Program = Context.Reference<{ readonly name: string; readonly versi
   defaultValue: () => ({ name: "unnamed", version: "0" }),
 })
 
+/** A stage that has a name, and what it did with a record. */
+export interface Stage {
+  readonly name: string
+  /** How often it has tried the record, and when it first failed: milliseconds since 1970. */
+  readonly attempts: number
+  readonly firstFailedAt: number
+  /** What it was given, as JSON, where it has a schema for that. */
+  readonly input: Uint8Array | undefined
+}
+
 /** A failed record as a route sees it: its original bytes are the source's, at the failed row. */
 export interface Rejected<out F> {
   readonly failed: Failed<F>
@@ -20,6 +30,8 @@ export interface Rejected<out F> {
   readonly program: { readonly name: string; readonly version: string }
   /** When it is routed, in milliseconds since 1970. */
   readonly at: number
+  /** The stage that has given it up. */
+  readonly stage?: Stage
 }
 
 /** Where a failed record goes: a record that is produced with its commit, a count, or the end of the task. */
@@ -81,7 +93,7 @@ const applied = <A, F, E, R>(
         : Effect.clockWith((clock) =>
           settle(batch, of, program, clock.currentTimeMillisUnsafe())
         )),
-    { stage: "route", writes: routes.flatMap((route) => route.writes) },
+    { stage: "route", failures: routes.flatMap((route) => route.writes) },
   )(flow)
 
 const settle = <A, F>(
@@ -99,16 +111,16 @@ const settle = <A, F>(
       left.push(failed)
       continue
     }
-    const sent = route.send({ failed: failed as Failed<never>, source: batch.source, program, at })
+    const sent = send(route, { failed, source: batch.source, program, at })
     switch (sent._tag) {
       case "Outgoing":
-        outgoing.push({ ...sent.outgoing, failure: (failed.reason as Failure)._tag })
+        outgoing.push(sent.outgoing)
         break
       case "Dropped":
-        dropped.push({ row: failed.row, reason: (failed.reason as Failure)._tag })
+        dropped.push(sent.dropped)
         break
       case "Stop":
-        return Effect.fail(stopped(batch, failed))
+        return Effect.fail(sent.error)
     }
   }
   return Effect.succeed({
@@ -119,8 +131,22 @@ const settle = <A, F>(
   })
 }
 
-const stopped = (batch: Batch<unknown, unknown>, failed: Failed<unknown>): PipelineError => {
-  const { source } = batch
+/** What a route makes of a failed record. */
+export const send = (route: Route<never>, rejected: Rejected<unknown>) => {
+  const { failed, source } = rejected
+  const { _tag } = failed.reason as Failure
+  const sent = route.send(rejected as Rejected<never>)
+  switch (sent._tag) {
+    case "Outgoing":
+      return { _tag: "Outgoing", outgoing: { ...sent.outgoing, failure: _tag } } as const
+    case "Dropped":
+      return { _tag: "Dropped", dropped: { row: failed.row, reason: _tag } } as const
+    case "Stop":
+      return { _tag: "Stop", error: stopped(source, failed) } as const
+  }
+}
+
+const stopped = (source: Source, failed: Failed<unknown>): PipelineError => {
   const { _tag, message } = failed.reason as Failure
   return new PipelineError({
     reason: "Stopped",

@@ -14,7 +14,11 @@ export interface Node {
   readonly stage: string
   readonly inputs: ReadonlyArray<AnyFlow>
   readonly reads: ReadonlyArray<AnyTopic>
+  /** Topics from which records come back to this stage: read by the same task beside what the flow reads. */
+  readonly retries: ReadonlyArray<AnyTopic>
   readonly writes: ReadonlyArray<AnyTopic>
+  /** Topics that only failed records go to. */
+  readonly failures: ReadonlyArray<AnyTopic>
   readonly stores: ReadonlyArray<StoreSpec<unknown>>
   /** Flows closed by a repartition: they run as tasks of their own, and what they write is read here. */
   readonly feeds: ReadonlyArray<AnyFlow>
@@ -39,7 +43,7 @@ export const fromStream = <A, F, E, R>(
   node: Partial<Node> & { readonly stage: string },
 ): Flow<A, F, E, R> =>
   Object.assign(Stream.fromChannel(stream.channel), {
-    node: { inputs: [], reads: [], writes: [], stores: [], feeds: [], ...node },
+    node: { inputs: [], reads: [], retries: [], writes: [], failures: [], stores: [], feeds: [], ...node },
   })
 
 /** The flows that a task reads once for several consumers; empty where nothing is shared. */

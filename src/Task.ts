@@ -2,7 +2,7 @@
  * A task is one partition number of every co-partitioned input of a flow: the unit of assignment, state, clock,
  * back-pressure and failure. A flow runs once per task, with that task's own state.
  */
-import { Context, type Effect, Schema, type Scope, type Stream } from "effect"
+import { Context, Effect, Schema, type Scope, type Stream } from "effect"
 import type { Batch, Changes } from "./Batch.ts"
 import type { Clock } from "./StreamTime.ts"
 import type { Any as AnyTopic, Topic } from "./Topic.ts"
@@ -50,7 +50,11 @@ export const HoldingBack = Context.Reference<{
   hold(): void
   /** It goes on, or a part of it does. */
   release(): void
-}>("millrace/Task/HoldingBack", { defaultValue: () => ({ hold: () => {}, release: () => {} }) })
+  /** Waits while the task is to let go: nothing that was held back is begun meanwhile. */
+  readonly gate: Effect.Effect<void>
+}>("millrace/Task/HoldingBack", {
+  defaultValue: () => ({ hold: () => {}, release: () => {}, gate: Effect.void }),
+})
 
 /**
  * A task's keyed store in memory. Values are immutable: replace them with `set`. Every change is logged with the commit

@@ -1,13 +1,16 @@
 /** What a flow touches, read off its stages before anything runs: topics, stores, and the flows that feed it. */
 import { Effect, Pull, Scope, Stream } from "effect"
 import type { Batch } from "./Batch.ts"
-import { type AnyFlow, type Flow, fromStream, Shared } from "./Flow.ts"
+import { type AnyFlow, type Flow, fromStream, type Node, Shared } from "./Flow.ts"
 import { PipelineError, type StoreSpec } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
 
 /** One flow without its feeds: what a single kind of task reads, writes and keeps. */
 export interface Topology {
+  /** The topics of `retries` stand last. */
   readonly reads: ReadonlyArray<AnyTopic>
+  /** Those of `reads` that the flow's own stages write. */
+  readonly retries: ReadonlyArray<AnyTopic>
   readonly writes: ReadonlyArray<AnyTopic>
   readonly stores: ReadonlyArray<StoreSpec<unknown>>
   /** By the repartition topic it writes: the flow that feeds this one. */
@@ -15,12 +18,14 @@ export interface Topology {
 }
 
 export const of = (flow: AnyFlow): Topology => {
-  const nodes = [...reach(flow).keys()].map((reached) => reached.node)
+  const all = nodes(flow)
+  const retries = all.flatMap((node) => node.retries)
   return {
-    reads: nodes.flatMap((node) => node.reads),
-    writes: [...new Set(nodes.flatMap((node) => node.writes))],
-    stores: nodes.flatMap((node) => node.stores),
-    feeds: new Map(nodes.flatMap((node) => node.feeds.map((feed) => [node.reads[0]!.name, feed] as const))),
+    reads: [...all.flatMap((node) => node.reads), ...retries],
+    retries,
+    writes: [...new Set(all.flatMap((node) => [...node.writes, ...node.failures]))],
+    stores: all.flatMap((node) => node.stores),
+    feeds: new Map(all.flatMap((node) => node.feeds.map((feed) => [node.reads[0]!.name, feed] as const))),
   }
 }
 
@@ -32,6 +37,9 @@ export const subflows = (flow: AnyFlow): ReadonlyArray<AnyFlow> => [
 /** The flows that nothing stands before: one per topic that is read. */
 export const roots = (flow: AnyFlow): ReadonlySet<AnyFlow> =>
   new Set([...reach(flow).keys()].filter((reached) => reached.node.reads.length > 0))
+
+/** What a flow is made of, from its end to its beginning. */
+export const nodes = (flow: AnyFlow): ReadonlyArray<Node> => [...reach(flow).keys()].map(({ node }) => node)
 
 /** Refuses, when a pipeline is made, what would only fail when it runs. */
 export const check = (name: string, flow: AnyFlow): void => {

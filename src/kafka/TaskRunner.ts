@@ -93,7 +93,7 @@ export const make = Effect.fnUntraced(function* (
     if (moving > 0) Latch.closeUnsafe(quiet)
     else Latch.openUnsafe(quiet)
   }
-  const holdingBack = { hold: () => move(-1), release: () => move(1) }
+  const holdingBack = { hold: () => move(-1), release: () => move(1), gate: Effect.asVoid(gate.await) }
   const end = ({ topic, next }: Source) => `${topic.name}:${next}`
   const entered = (source: Source) => {
     atHand.add(end(source))

@@ -4,6 +4,7 @@ import type { Batch } from "../Batch.ts"
 import { ask, type Failure, keep, type RecordContext } from "../Batch.ts"
 import { interleave } from "../Interleave.ts"
 import { type AnyFlow, type Flow, fromStream, perTask, type Stage } from "../Flow.ts"
+import * as Topology from "../Topology.ts"
 
 /**
  * Sends the values for which `is` holds through `body`; the others pass. Both meet again in the order of their records,
@@ -120,6 +121,7 @@ const split = <A, B>(
 ): Stage<A, B, unknown, unknown, unknown> =>
 (flow) => {
   const insides = bodies.map((body) => inside<A, B, unknown, unknown, never>(body as (flow: Flow<A>) => Flow<B>))
+  for (const { flow } of insides) refuseRetries(flow)
   return perTask<A, B, unknown, unknown, never, never, never>(
     Effect.map(
       Effect.all(insides.map(({ open }) => open)),
@@ -140,6 +142,16 @@ const split = <A, B>(
     ),
     { stage, inputs: insides.map(({ flow }) => flow) },
   )(flow)
+}
+
+/** What comes back from a retry topic enters where its stage stands, which answers more batches than it is given. */
+const refuseRetries = (inside: AnyFlow): void => {
+  const [topic] = Topology.of(inside).retries
+  if (topic === undefined) return
+  throw Topology.refused(
+    `a stage inside a branch cannot have retry topics (${topic.name}): put it behind the branch, or let it hold or try ` +
+      "again in place",
+  )
 }
 
 /**

@@ -1,15 +1,20 @@
 /** Dead letters: the original record in a topic of its own, with headers that say what was wrong and where it stood. */
 import { Buffer } from "node:buffer"
-import { createHash } from "node:crypto"
-import { type Failure, type Headers, offsetOf } from "../Batch.ts"
-import type { Rejected, Route } from "../Failures.ts"
+import type { Failure, Headers } from "../Batch.ts"
+import type { Rejected, Route, Stage } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
+import { room, truncated } from "./Fitting.ts"
+import * as Origin from "./Origin.ts"
 
 /**
  * Sends the original key, value and headers of a failed record to `to`, with these headers added: why it failed
  * (`millrace-reason`, `-message`, `-field`), who says so and when (`millrace-program`, `-version`, `-failed-at`), and
  * where it stood, under the names and in the binary form that Spring Kafka's dead-letter recoverer uses
  * (`kafka_dlt-original-topic`, `-partition` int32, `-offset` and `-timestamp` int64, big endian).
+ *
+ * Of a record that was tried several times by a stage with a name: which stage that was, how often and since when
+ * (`millrace-stage`, `-attempts`, `-first-failed-at`), and what it was given as JSON (`millrace-stage-input`), as far as
+ * that fits. Where it stood is where it was read first, not the retry topic that it came back from.
  *
  * Of a value that a fold made of many records, the letter holds the value itself as JSON under its key, and where it
  * stood is the record that caused it to be emitted: the one to come where that was the wall clock.
@@ -19,10 +24,20 @@ import type { Topic } from "../Topic.ts"
 export const to = (topic: Topic<Uint8Array | null>): Route => ({
   writes: [topic],
   send: (rejected) => {
-    const { source, failed } = rejected
-    const { key, value } = failed.record ?? { key: source.keys[failed.row]!, value: source.bytes[failed.row]! }
-    const own = failed.record === undefined ? source.headers[failed.row]! : []
-    const headers = [...own, ...originHeaders(rejected), ...reasonHeaders(rejected)]
+    const { source, failed, stage, at } = rejected
+    const origin = Origin.of(source, failed.row, at)
+    const { key, value } = failed.record ?? origin
+    const own = failed.record === undefined ? origin.headers : []
+    const described = [
+      ...own,
+      ...origin.place,
+      ...reasonHeaders(rejected),
+      ...stage === undefined ? [] : stageHeaders(stage),
+    ]
+    const whole = stage?.input === undefined
+      ? described
+      : [...described, ["millrace-stage-input", stage.input] as const]
+    const headers = room(topic, key, whole) >= (value?.length ?? 0) ? whole : described
     return {
       _tag: "Outgoing",
       outgoing: { topic: topic.name, key, row: failed.row, ...fitted(topic, key, value, headers) },
@@ -56,21 +71,12 @@ const fitted = (
   value: Uint8Array | null,
   headers: Headers,
   most = Infinity,
-) =>
-  truncated(
-    value,
-    headers,
-    Math.min(most, topic.maxMessageBytes - recordOverhead - (key?.length ?? 0) - headersSize(headers)),
-  )
+) => truncated(value, headers, Math.min(most, room(topic, key, headers)))
 
-/** A bound on what a record batch of one record adds around keys, values and headers. */
-const recordOverhead = 256
-
-const originHeaders = ({ source, failed, at }: Rejected<Failure>): Headers => [
-  ["kafka_dlt-original-topic", Buffer.from(source.topic.name)],
-  ["kafka_dlt-original-partition", int32(source.partition)],
-  ["kafka_dlt-original-offset", int64(offsetOf(source, failed.row))],
-  ["kafka_dlt-original-timestamp", int64(source.timestamps[failed.row] ?? at)],
+const stageHeaders = ({ name, attempts, firstFailedAt }: Stage): Headers => [
+  ["millrace-stage", Buffer.from(name)],
+  ["millrace-attempts", Buffer.from(String(attempts))],
+  ["millrace-first-failed-at", Buffer.from(new Date(firstFailedAt).toISOString())],
 ]
 
 const reasonHeaders = (
@@ -85,32 +91,3 @@ const reasonHeaders = (
   ["millrace-version", Buffer.from(program.version)],
   ["millrace-failed-at", Buffer.from(new Date(at).toISOString())],
 ]
-
-/** The value, or as much of it as `room` bytes hold together with the headers that describe the rest. */
-export const truncated = (
-  value: Uint8Array | null,
-  headers: Headers,
-  room: number,
-): { readonly value: Uint8Array | null; readonly headers: Headers } => {
-  if (value === null || value.length <= room) return { value, headers }
-  const about: Headers = [
-    ["millrace-truncated-length", Buffer.from(String(value.length))],
-    ["millrace-truncated-sha256", Buffer.from(createHash("sha256").update(value).digest("hex"))],
-  ]
-  return { value: value.subarray(0, Math.max(0, room - headersSize(about))), headers: [...headers, ...about] }
-}
-
-const headersSize = (headers: Headers): number =>
-  headers.reduce((size, [name, value]) => size + Buffer.byteLength(name) + value.length + 10, 0)
-
-const int32 = (n: number): Buffer => {
-  const bytes = Buffer.alloc(4)
-  bytes.writeInt32BE(n)
-  return bytes
-}
-
-const int64 = (n: number): Buffer => {
-  const bytes = Buffer.alloc(8)
-  bytes.writeBigInt64BE(BigInt(n))
-  return bytes
-}
