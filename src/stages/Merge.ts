@@ -29,9 +29,13 @@ const sameRoots = (a: AnyFlow, b: AnyFlow): boolean => {
   const [left, right] = [Topology.roots(a), Topology.roots(b)]
   const common = [...left].filter((root) => right.has(root))
   if (common.length === 0) {
-    for (const flow of [a, b]) refuseState(flow)
+    for (const flow of [a, b]) {
+      refuseState(flow)
+      refuseRetries(flow)
+    }
     return false
   }
+  refuseOtherRetries(a, b)
   if (left.size === 1 && right.size === 1) return true
   const topics = common.flatMap((root) => root.node.reads.map((topic) => topic.name))
   throw Topology.refused(
@@ -60,6 +64,26 @@ const refuseState = (flow: AnyFlow): void => {
   throw Topology.refused(
     `a merge of different topics cuts batches, and store ${store.name} before it changes with whole batches: ` +
       "put stages with state after the merge",
+  )
+}
+
+const refuseRetries = (flow: AnyFlow): void => {
+  const [topic] = Topology.of(flow).retries
+  if (topic === undefined) return
+  throw Topology.refused(
+    `a merge of different topics takes their records in the order of stream time, and what comes back from retry topic ` +
+      `${topic.name} has none: put the stage that tries again after the merge`,
+  )
+}
+
+/** Branches meet batch by batch: both must see what comes back, or none. */
+const refuseOtherRetries = (a: AnyFlow, b: AnyFlow): void => {
+  const [left, right] = [Topology.of(a).retries, Topology.of(b).retries]
+  const topic = left.find((topic) => !right.includes(topic)) ?? right.find((topic) => !left.includes(topic))
+  if (topic === undefined) return
+  throw Topology.refused(
+    `what comes back from retry topic ${topic.name} enters one of two branches that are merged: put the stage that tries ` +
+      "again before the branches part, or after the merge",
   )
 }
 

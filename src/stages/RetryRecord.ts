@@ -53,7 +53,7 @@ export const write = (
   { topic, stage, attempts, reason, firstFailedAt, due, sequence }: Waiting,
   at: number,
 ): Written | undefined => {
-  const { source, time } = batch
+  const { time } = batch
   const key = keyBytes(batch, group.from) ?? null
   const origin = originOf(batch, group, at)
   const added: Array<readonly [string, Uint8Array]> = [

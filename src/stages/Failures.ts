@@ -1,0 +1,4 @@
+/** What becomes of records that fail: one table behind the last stage that fails any, and tables for stages of their own. */
+export * from "../Failures.ts"
+export { handle } from "./Handle.ts"
+export { hold, later, retry } from "./Policies.ts"

@@ -1,0 +1,117 @@
+/** Records that wait in retry topics, and what is promised of their order. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schedule } from "effect"
+import { DeadLetter, Deliver, Failures, Flow, Retry } from "../../src/index.ts"
+import { text } from "../../src/Topic.ts"
+import type { Rec } from "../support/FlowRunner.ts"
+import {
+  Attempted,
+  Charged,
+  decoded,
+  Dlt,
+  Malformed,
+  type Order,
+  Orders,
+  type Reason,
+  retryTopics,
+  Throttled,
+  TimedOut,
+  Unavailable,
+} from "../support/RetryCases.ts"
+import { drain } from "../support/RetryRunner.ts"
+import { type Dice, forSeeds } from "../support/Seeds.ts"
+
+const failing = (dice: Dice, tried: (order: Order, ok: boolean) => void) => (order: Order) =>
+  Effect.gen(function* () {
+    yield* Effect.sleep(dice.int(0, 2))
+    const message = `order ${order.n}`
+    const draw = dice.int(0, 19)
+    tried(order, draw > 7)
+    if (draw < 4) return yield* new TimedOut({ message })
+    if (draw < 6) return yield* new Throttled({ message })
+    if (draw < 7) return yield* new Unavailable({ message })
+    if (draw < 8) return yield* new Malformed({ message })
+    return order
+  })
+
+const charging = <const O extends Retry.Order>(
+  order: O,
+  charge: (order: Order) => Effect.Effect<Order, Reason>,
+  options?: { readonly parkedBytes?: number },
+) => {
+  const topics = retryTopics(order, options)
+  return decoded.pipe(
+    Failures.handle(
+      { name: "charge" },
+      (flow) => flow.pipe(Deliver.to(Attempted), Flow.effect(charge, { concurrency: 8 })),
+      {
+        TimedOut: Failures.later(topics, DeadLetter.to(Dlt)),
+        Throttled: Failures.retry(Schedule.recurs(1), Failures.later(topics, DeadLetter.to(Dlt))),
+        Unavailable: Failures.hold(Schedule.spaced("5 seconds")),
+        Malformed: DeadLetter.to(Dlt),
+        Undeliverable: Failures.stop,
+      },
+    ),
+    Deliver.to(Charged),
+    Failures.route({
+      DecodeError: DeadLetter.to(Dlt),
+      Undeliverable: Failures.stop,
+    }),
+    Failures.routeAll(Failures.stop),
+  )
+}
+
+const orders = (dice: Dice, keys: ReadonlyArray<string | null>): ReadonlyArray<Rec> =>
+  dice.list(1, 40, (n) => {
+    const key = dice.pick(keys)
+    return { key, value: JSON.stringify({ id: `${key}-${n}`, n, at: 1_000 * n }), timestamp: 0 }
+  })
+
+const ids = (log: ReadonlyArray<Rec>): Array<string> => log.map(({ value }) => (JSON.parse(value!) as Order).id)
+
+describe.each(["kept", "free"] as const)("order %s", (order) => {
+  it.effect(
+    "loses nothing, repeats nothing, and keeps what it says, over failures, cuts and crashes anywhere",
+    () =>
+      forSeeds(100, (dice) =>
+        Effect.gen(function* () {
+          const records = orders(dice, ["ann", "ben", "cho", null])
+          const options = { parkedBytes: dice.pick([1, 2_000, 1_000_000]) }
+          const flow = charging(order, failing(dice, () => {}), options)
+          const { log, stores } = yield* drain(flow, new Map([[Orders, records]]), dice)
+          const all = ids(records)
+          const charged = ids(log("charged"))
+          const dead = ids(log("dlt"))
+          assert.deepStrictEqual([...charged, ...dead].sort(), all.toSorted())
+          assert.deepStrictEqual(ids(log("attempted")), charged)
+          for (const store of stores.values()) assert.strictEqual(store.size, 0)
+          if (order === "free") return
+          for (const key of ["ann", "ben", "cho"]) {
+            const of = (ids: ReadonlyArray<string>) => ids.filter((id) => id.startsWith(key))
+            assert.deepStrictEqual(of(charged), of(all).filter((id) => !dead.includes(id)))
+          }
+        })),
+    120_000,
+  )
+
+  it.effect(
+    "tries records of a key in the order they came, where it is kept",
+    () =>
+      forSeeds(100, (dice) =>
+        Effect.gen(function* () {
+          const tried: Array<readonly [key: string, n: number, ok: boolean]> = []
+          const charge = failing(dice, ({ id, n }, ok) => tried.push([id.split("-")[0]!, n, ok]))
+          const records = orders(dice, ["ann", "ben", "cho"])
+          const { log } = yield* drain(charging(order, charge), new Map([[Orders, records]]), dice, false)
+          assert.deepStrictEqual([...ids(log("charged")), ...ids(log("dlt"))].sort(), ids(records).sort())
+          if (order === "free") return
+          for (const key of ["ann", "ben", "cho"]) {
+            const of = tried.filter(([other]) => other === key).map(([, n]) => n)
+            assert.deepStrictEqual(of, of.toSorted((a, b) => a - b))
+          }
+          const succeeded = tried.filter(([, , ok]) => ok).map(([, n]) => n)
+          assert.strictEqual(new Set(succeeded).size, succeeded.length, "what has succeeded is not tried again")
+        })),
+    60_000,
+  )
+})
