@@ -6,6 +6,9 @@
  * it by `leastFetchBytes` (or one batch of records, where it is larger) for each partition. Nobody waits for bytes that
  * others hold: a partition that holds nothing is always read. Where several brokers answer at once, each may add what was
  * left when it was asked.
+ *
+ * Partitions that are read aside, whose records may wait for long before they are worked on, hold `leastFetchBytes` each
+ * (or one batch) beside all that, and take nothing from the others.
  */
 import { Cause, Clock, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
 import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
@@ -50,10 +53,11 @@ export interface Reading {
 
 export interface Fetcher {
   /** Reads a partition from `offset` on, until the scope ends. At most one reading of a partition at a time. */
-  read(partition: TopicPartition, offset: number): Effect.Effect<Reading, never, Scope.Scope>
+  read(partition: TopicPartition, offset: number, aside?: boolean): Effect.Effect<Reading, never, Scope.Scope>
 }
 
 interface Partition extends TopicPartition {
+  readonly isAside: boolean
   position: number
   held: number
   isAtEnd: boolean
@@ -70,6 +74,8 @@ export const make = Effect.fnUntraced(function* (
   const nodes = yield* FiberMap.make<number>()
   const reading = new Set<Partition>()
   let total = 0
+  /** Partitions that are not read aside. */
+  let sharing = 0
   let changed = Deferred.makeUnsafe<void>()
   const wake = () => {
     const waiting = changed
@@ -77,8 +83,9 @@ export const make = Effect.fnUntraced(function* (
     Deferred.doneUnsafe(waiting, Exit.void)
   }
 
-  const isWanted = ({ held }: Partition) =>
-    held === 0 || (held < options.maxBytesPerPartition && total < options.maxBytes)
+  const isWanted = ({ held, isAside }: Partition) =>
+    held === 0 ||
+    (isAside ? held < options.leastFetchBytes : held < options.maxBytesPerPartition && total < options.maxBytes)
 
   const wanted = (node: number) =>
     [...reading].filter((partition) => isWanted(partition) && leaders.of(partition.topic, partition.partition) === node)
@@ -87,7 +94,7 @@ export const make = Effect.fnUntraced(function* (
   const share = () =>
     Math.max(
       options.leastFetchBytes,
-      Math.min(options.fetchBytes, Math.floor((options.maxBytes - total) / reading.size)),
+      Math.min(options.fetchBytes, Math.floor((options.maxBytes - total) / sharing)),
     )
 
   const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition, isGap: boolean) {
@@ -101,7 +108,7 @@ export const make = Effect.fnUntraced(function* (
       if (records.next === partition.position) return
       partition.position = records.next
       partition.held += records.size
-      total += records.size
+      if (!partition.isAside) total += records.size
       return void Queue.offerUnsafe(partition.fetched, records)
     }
     if (answer.error === "OFFSET_OUT_OF_RANGE" && options.reset !== "fail") {
@@ -127,18 +134,15 @@ export const make = Effect.fnUntraced(function* (
     if (partitions.length === 0) return yield* Deferred.await(changed)
     // Brokers fill an answer from the front: whoever was served goes to the back.
     for (const partition of partitions) if (reading.delete(partition)) reading.add(partition)
-    const maxBytes = share()
-    const answers = yield* cluster.fetch({
-      node,
-      maxWait: options.maxWait,
-      maxBytes: maxBytes * partitions.length,
-      partitions: partitions.map(({ topic, partition, position }) => ({
-        topic,
-        partition,
-        offset: position,
-        maxBytes,
-      })),
-    })
+    const most = share()
+    const asked = partitions.map(({ topic, partition, position, isAside }) => ({
+      topic,
+      partition,
+      offset: position,
+      maxBytes: isAside ? options.leastFetchBytes : most,
+    }))
+    const maxBytes = asked.reduce((sum, { maxBytes }) => sum + maxBytes, 0)
+    const answers = yield* cluster.fetch({ node, maxWait: options.maxWait, maxBytes, partitions: asked })
     // Compaction may have removed the last records of a log, or their marker: then a whole answer is empty below the end.
     const isEmpty = answers.every(({ error, batches }) => error === null && batches.length === 0)
     for (const answer of answers) {
@@ -191,23 +195,36 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(findLeaders)
 
   return {
-    read: Effect.fnUntraced(function* ({ topic, partition }, offset) {
+    read: Effect.fnUntraced(function* ({ topic, partition }, offset, isAside = false) {
       yield* Effect.ignore(leaders.ensure([topic]))
       const fetched = yield* Queue.unbounded<Readable, KafkaError>()
-      const one: Partition = { topic, partition, position: offset, held: 0, isAtEnd: false, heard: -Infinity, fetched }
+      const one: Partition = {
+        topic,
+        partition,
+        isAside,
+        position: offset,
+        held: 0,
+        isAtEnd: false,
+        heard: -Infinity,
+        fetched,
+      }
       const release = (bytes: number) => {
         const released = Math.min(bytes, one.held)
         if (released === 0) return
-        const full = one.held >= options.maxBytesPerPartition || total >= options.maxBytes
+        const full = !isWanted(one)
         one.held -= released
-        total -= released
+        if (!isAside) total -= released
         if (full || one.held === 0) wake()
       }
       yield* Effect.acquireRelease(
-        Effect.sync(() => reading.add(one)),
+        Effect.sync(() => {
+          reading.add(one)
+          if (!isAside) sharing++
+        }),
         () =>
           Effect.sync(() => {
             reading.delete(one)
+            if (!isAside) sharing--
             release(one.held)
           }),
       )

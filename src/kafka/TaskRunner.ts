@@ -113,7 +113,9 @@ export const make = Effect.fnUntraced(function* (
 
   const read = <A>(topic: Topic<A>, tickAfter?: number): Stream.Stream<Batch<Raw<A>>, PipelineError> =>
     Stream.unwrap(Effect.gen(function* () {
-      const reading = yield* fetcher.read({ topic: topic.name, partition: id.partition }, positions.get(topic.name)!)
+      const isRetry = plan.flows[id.flow]!.retries.some(({ name }) => name === topic.name)
+      const where = { topic: topic.name, partition: id.partition }
+      const reading = yield* fetcher.read(where, positions.get(topic.name)!, isRetry)
       readings.set(topic.name, reading)
       const next = tickAfter === undefined
         ? reading.next

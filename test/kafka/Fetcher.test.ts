@@ -154,6 +154,24 @@ describe("Fetcher", () => {
   )
 
   test(
+    "holds little of what is read aside, and asks as much of the others as without it",
+    Effect.gen(function* () {
+      const { fetcher, asked } = yield* fetching(6, { maxBytes: 8 * size })
+      for (let partition = 0; partition < 6; partition++) yield* append(partition, 30)
+      for (let partition = 0; partition < 5; partition++) {
+        const aside = yield* fetcher.read({ topic, partition }, 0, true)
+        const held = yield* drained(aside)
+        assert.isAtLeast(held, bounds.leastFetchBytes)
+        assert.isAtMost(held, 2 * bounds.leastFetchBytes)
+      }
+      asked()
+      const reading = yield* fetcher.read({ topic, partition: 5 }, 0)
+      assert.isAtLeast(yield* drained(reading), 8 * size)
+      assert.deepStrictEqual(asked()[0], { topic, partition: 5, offset: 0, maxBytes: bounds.fetchBytes })
+    }),
+  )
+
+  test(
     "an answer that comes after the reading has ended takes nothing of the bound",
     Effect.gen(function* () {
       const { fetcher, asked } = yield* fetching(2, { maxBytes: bounds.fetchBytes })

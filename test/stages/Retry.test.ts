@@ -2,7 +2,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
 import { DeadLetter, Deliver, Failures, Flow, Retry } from "../../src/index.ts"
-import { text } from "../../src/Topic.ts"
 import type { Rec } from "../support/FlowRunner.ts"
 import {
   Attempted,

@@ -1,6 +1,6 @@
 /** Orders that are charged, by a service that fails in every way. */
-import { Effect, Schema } from "effect"
-import { DeadLetter, Decode, Deliver, Failures, Flow, Ingest, Retry, Topic } from "../../src/index.ts"
+import { Schema } from "effect"
+import { Decode, Ingest, Retry, Topic } from "../../src/index.ts"
 
 export const common = { description: "Test", owner: "tests", partitions: 1 }
 

@@ -230,8 +230,20 @@ export const throughChaos = (
   records: ReadonlyArray<Counting.Input>,
   dice: Dice,
 ) =>
+  Effect.map(
+    inChaos(pipeline, Counting.topics, records, dice),
+    ({ read, ended }) => ({ results: Counting.results(read), ended }),
+  )
+
+/** The same for any pipeline: answers what stands in the topics in the end. */
+export const inChaos = (
+  pipeline: Pipeline.Pipeline<unknown, Cluster | Task.Task | Task.Logged>,
+  topics: ReadonlyArray<Topic.Any>,
+  records: ReadonlyArray<Input>,
+  dice: Dice,
+) =>
   Effect.scoped(Effect.gen(function* () {
-    yield* Admin.createTopics(Counting.topics)
+    yield* Admin.createTopics(topics)
     const faulty = () =>
       Faults.all(
         Faults.random(dice.int(1, 1e9), { refuse: 0.03, loseAnswer: 0.03, delay: 0.1 }),
@@ -260,9 +272,11 @@ export const throughChaos = (
     }
     for (const one of running) yield* one.use(Faults.none)
     yield* start(pipeline, Faults.none)
-    yield* until("the end", caughtUp, 300_000)
+    const reads = Topology.subflows(pipeline.flow).flatMap((flow) => Topology.of(flow).reads)
+    yield* until("the end", hasCommitted(pipeline.name, reads), 300_000)
+    yield* until("the time-out of what the dead have left open", isSettled)
     return {
-      results: Counting.results(yield* logs(Counting.topics)),
+      read: yield* logs(topics),
       ended: running.flatMap((one) => ended(one) ?? []),
     }
   })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: dice.pick([0, 20, 150, 800]) })))
