@@ -3,7 +3,7 @@
  * what must hold of what stands in the topics in the end, whatever has happened meanwhile.
  */
 import { assert } from "@effect/vitest"
-import { Effect, Schedule, Schema } from "effect"
+import { Effect, Schedule } from "effect"
 import { DeadLetter, Decode, Deliver, Failures, Flow, Ingest, Pipeline, Retry, Topic } from "../../src/index.ts"
 import type { TopicRecord } from "../../src/kafka/ClusterMemory.ts"
 import { forKey } from "../../src/kafka/Partitioner.ts"

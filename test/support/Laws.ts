@@ -84,7 +84,8 @@ const accountsForRows = (of: Case, batch: AnyBatch) => {
   const undone = batch.failed.filter(({ kept }) => kept === undefined).map(({ row }) => row)
   const late = batch.failed.filter(({ kept }) => kept === true).map(({ row }) => row)
   const dropped = batch.dropped.map(({ row }) => row)
-  const buried = batch.outgoing.filter(({ topic }) => topic === Dlt.name).map(({ row }) => row)
+  const aside = [Dlt.name, ...of.aside ?? []]
+  const buried = batch.outgoing.filter(({ topic }) => aside.includes(topic)).map(({ row }) => row)
   const gone = [...undone, ...late, ...dropped, ...buried]
   const folded = batch.folded.reduce((sum, folded) => sum + folded.count, 0)
   assert.strictEqual(new Set(undone).size, undone.length, "one failure per row")
@@ -100,7 +101,7 @@ const accountsForRows = (of: Case, batch: AnyBatch) => {
   if (of.fansOut) {
     if (batch.folded.length === 0) assert.strictEqual(new Set([...forwarded, ...gone]).size, batch.source.length)
   } else if (batch.folded.length > 0) {
-    assert.strictEqual(folded + gone.length, batch.source.length)
+    assert.strictEqual(folded + gone.length + (of.foldsSome ? forwarded.size : 0), batch.source.length)
   } else {
     assert.strictEqual(forwarded.size + gone.length, batch.source.length)
     assert.strictEqual(forwarded.size, batch.values.length)

@@ -6,7 +6,9 @@ export const common = { description: "Test", owner: "tests", partitions: 1 }
 
 export const Order = Schema.Struct({ id: Schema.String, n: Schema.Int, at: Schema.Int })
 export type Order = typeof Order.Type
-export const Orders = Topic.make({ ...common, name: "orders", schema: Order, eventTime: (order: Order) => order.at })
+export const orders = (name: string) =>
+  Topic.make({ ...common, name, schema: Order, eventTime: (order: Order) => order.at })
+export const Orders = orders("orders")
 export const Attempted = Topic.make({ ...common, name: "attempted", schema: Order })
 export const Charged = Topic.make({ ...common, name: "charged", schema: Order })
 export const Dlt = Topic.bytes({ ...common, name: "dlt" })
@@ -20,4 +22,5 @@ export type Reason = Unavailable | Throttled | TimedOut | Malformed
 export const retryTopics = <const O extends Retry.Order>(order: O, options?: { readonly parkedBytes?: number }) =>
   Retry.topics({ name: "charge", of: Orders, value: Order, delays: ["1 minute", "10 minutes"], order, ...options })
 
-export const decoded = Ingest.topic(Orders).pipe(Decode.schema)
+export const read = (topic: typeof Orders) => Ingest.topic(topic).pipe(Decode.schema)
+export const decoded = read(Orders)

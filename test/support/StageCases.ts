@@ -97,6 +97,10 @@ export interface Case {
   readonly table?: (value: never) => string
   /** A row may have any number of values, and values of a failed row may have been folded. */
   readonly fansOut?: true
+  /** Some values are folded into state, and others go on. */
+  readonly foldsSome?: true
+  /** Topics that records go to instead of going on, beside that of dead letters. */
+  readonly aside?: ReadonlyArray<string>
   /** What the stores hold depends on the cuts, and nothing else does. */
   readonly storesByBatch?: true
   /** How many tasks write the input. */
