@@ -75,9 +75,12 @@ export const later: {
 /** A table of policies, one per tag. */
 export type Table<A, F> = { readonly [K in Types.Tags<F>]?: Policy<A, Types.ExtractTag<F, K>> }
 
-/** What a table lacks where it names failures that cannot occur: the compiler's message names them. */
-export type Occurring<T, F> = [Exclude<keyof T, Types.Tags<F>>] extends [never] ? unknown
-  : { readonly "the stages inside do not fail with": Exclude<keyof T, Types.Tags<F>> }
+/**
+ * What a table lacks where it names failures that cannot occur: the compiler's message names them. Where it is wrong in
+ * another way, that is said and not this.
+ */
+export type Occurring<T, F> = unknown extends F ? unknown : [Exclude<keyof T, Types.Tags<F>>] extends [never] ? unknown
+: { readonly "the stages inside do not fail with": Exclude<keyof T, Types.Tags<F>> }
 
 /** Whether a record can come out of a policy as failed as it went in. */
 type Leaves<P> = P extends { readonly then: infer Then } ? [Then] extends [undefined] ? true : Leaves<Then> : false

@@ -15,6 +15,8 @@ export const Dlt = Topic.bytes({ name: "clicks.dlt", description: "", owner: "",
 
 export class InvalidClick extends Schema.TaggedError<InvalidClick>()("InvalidClick", { message: Schema.String }) {}
 
+export class Slow extends Schema.TaggedError<Slow>()("Slow", { message: Schema.String }) {}
+
 export const checked = Ingest.topic(Clicks).pipe(
   Decode.schema,
   Check.with((click) =>
