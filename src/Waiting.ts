@@ -44,3 +44,17 @@ export class Waiting {
     else this.#task.release()
   }
 }
+
+/** For stages inside a stage that waits itself: what both hold back at the same time is held back once. */
+export const nested = (task: typeof HoldingBack.Service): typeof HoldingBack.Service => {
+  let depth = 0
+  return {
+    hold: () => {
+      if (depth++ === 0) task.hold()
+    },
+    release: () => {
+      if (--depth === 0) task.release()
+    },
+    gate: task.gate,
+  }
+}

@@ -141,7 +141,7 @@ describe("Flow.effect", () => {
             return n
           }), { rate: { perSecond: 2, burst: 3 } }),
       )
-      const holding = { hold: () => log.push("hold"), release: () => log.push("release") }
+      const holding = { hold: () => log.push("hold"), release: () => log.push("release"), gate: Effect.void }
       const watched = Flow.fromStream(
         Stream.provideService(flow, Task.HoldingBack, holding as typeof Task.HoldingBack.Service),
         flow.node,
@@ -164,7 +164,7 @@ describe("Flow.effect", () => {
           order: "none",
         }),
       )
-      const holding = { hold: () => log.push("hold"), release: () => log.push("release") }
+      const holding = { hold: () => log.push("hold"), release: () => log.push("release"), gate: Effect.void }
       const watched = Flow.fromStream(
         Stream.provideService(flow, Task.HoldingBack, holding as typeof Task.HoldingBack.Service),
         flow.node,

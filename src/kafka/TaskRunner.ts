@@ -89,6 +89,8 @@ export const make = Effect.fnUntraced(function* (
   let failure: Cause.Cause<unknown> | undefined
 
   const move = (batches: number) => {
+    // What is interrupted when the task has stopped is not at hand any more.
+    if (failure !== undefined) return
     moving += batches
     if (moving > 0) Latch.closeUnsafe(quiet)
     else Latch.openUnsafe(quiet)

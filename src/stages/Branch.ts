@@ -121,7 +121,6 @@ const split = <A, B>(
 ): Stage<A, B, unknown, unknown, unknown> =>
 (flow) => {
   const insides = bodies.map((body) => inside<A, B, unknown, unknown, never>(body as (flow: Flow<A>) => Flow<B>))
-  for (const { flow } of insides) refuseRetries(flow)
   return perTask<A, B, unknown, unknown, never, never, never>(
     Effect.map(
       Effect.all(insides.map(({ open }) => open)),
@@ -144,16 +143,6 @@ const split = <A, B>(
   )(flow)
 }
 
-/** What comes back from a retry topic enters where its stage stands, which answers more batches than it is given. */
-const refuseRetries = (inside: AnyFlow): void => {
-  const [topic] = Topology.of(inside).retries
-  if (topic === undefined) return
-  throw Topology.refused(
-    `a stage inside a branch cannot have retry topics (${topic.name}): put it behind the branch, or let it hold or try ` +
-      "again in place",
-  )
-}
-
 /**
  * A flow inside a stage, and how one task sends values of a batch through it: its answer has what failed before too. Made
  * anew for every flow that the stage is put behind.
@@ -164,6 +153,7 @@ export const inside = <A, B, F2, E2, R2>(body: (flow: Flow<A>) => Flow<B, F2, E2
   })
   const source = Stream.unwrap(Effect.map(At, (at) => Stream.fromEffectRepeat(Effect.sync(() => at.batch!))))
   const flow = body(fromStream(source, { stage: "branch" }))
+  refuseRetries(flow)
   const open = Effect.gen(function* () {
     const at: AtHand<A> = { batch: undefined }
     const pull = yield* Stream.toPull(Stream.provideService(flow, At, at))
@@ -177,6 +167,16 @@ export const inside = <A, B, F2, E2, R2>(body: (flow: Flow<A>) => Flow<B, F2, E2
       })
   })
   return { flow, open }
+}
+
+/** What comes back from a retry topic enters where its stage stands, which answers more batches than it is given. */
+const refuseRetries = (inside: AnyFlow): void => {
+  const [topic] = Topology.of(inside).retries
+  if (topic === undefined) return
+  throw Topology.refused(
+    `a stage with retry topics (${topic.name}) cannot stand inside another stage: put it behind that, or let it hold or try ` +
+      "again in place",
+  )
 }
 
 /** The batch that a branch's body works on: its source answers every pull with it. */

@@ -1,10 +1,9 @@
 /** Stages whose failures are dealt with where they occur, by one table. */
 import { Stream } from "effect"
-import type { Batch } from "../Batch.ts"
 import { type AnyFlow, type Flow, fromStream, perTask } from "../Flow.ts"
 import type { PipelineError, Task } from "../Task.ts"
 import * as Topology from "../Topology.ts"
-import * as AtHand from "./AtHand.ts"
+import { inside } from "./Branch.ts"
 import * as Handling from "./Handling.ts"
 import { Entry } from "./Parking.ts"
 import { byTag, laterOf, type Left, type Needs, type Occurring, routeOf, type Table } from "./Policies.ts"
@@ -41,10 +40,9 @@ export const handle = <A, B, F2, E2, R2, const T extends Table<A, F2>>(
   const laters = [...policies.values()].flatMap((policy) => laterOf(policy) ?? [])
   const sets = [...new Set(laters.map(({ topics }) => topics as unknown as RetryTopics<A, Order>))]
   const topics = sets.flatMap((set) => set.topics)
-  const { inside, open } = AtHand.make(name, body)
-  const triesAgain = [...policies.values()].some((policy) => "policy" in policy)
-  if (triesAgain) refuseState(name, inside)
-  refuseInputs(name, inside)
+  const { flow: inner, open } = inside(body)
+  if ([...policies.values()].some((policy) => "policy" in policy)) refuseState(name, inner)
+  refuseInputs(name, inner)
   if (sets.length > 0) {
     refuseMisfit(name, flow, sets)
     refuseResults(name, flow)
@@ -58,17 +56,17 @@ export const handle = <A, B, F2, E2, R2, const T extends Table<A, F2>>(
   }
   const stage = (full: Handling.Full) =>
     perTask(
-      Handling.make({ name, policies, sets, flow, store, full }, open as AtHand.Body<A, B, F2, E2, never>["open"]),
-      { ...node, inputs: [inside] },
+      Handling.make({ name, policies, sets, flow, store, full }, open),
+      { ...node, inputs: [inner] },
     )
   type Handled = Flow<B, F | Left<T, F2>, E | E2 | PipelineError, R | R2 | Task | Needs<T>>
   if (sets.length === 0) return stage({ isFull: () => false })(flow) as Handled
   return fromStream(
-    Stream.suspend((): Stream.Stream<Batch<B, unknown>, unknown, unknown> => {
+    Stream.suspend(() => {
       const full: Handling.Full = { isFull: () => false }
       return stage(full)(fromStream(reentering(flow, topics, () => full.isFull()), { stage: "reentry" }))
-    }),
-    { ...node, inputs: [flow, inside] },
+    }) as Handled,
+    { ...node, inputs: [flow, inner] },
   ) as Handled
 }
 
@@ -82,12 +80,7 @@ const refuseState = (name: string, inside: AnyFlow): void => {
 }
 
 const refuseInputs = (name: string, inside: AnyFlow): void => {
-  const { reads, retries } = Topology.of(inside)
-  if (retries.length > 0) {
-    throw Topology.refused(
-      `stage ${name} has a stage with retry topics inside (${retries[0]!.name}): put one behind the other`,
-    )
-  }
+  const { reads } = Topology.of(inside)
   if (reads.length > 0) {
     throw Topology.refused(`stage ${name} reads topic ${reads[0]!.name} inside: merge, join or repartition before it`)
   }

@@ -1,7 +1,7 @@
 /** A stage with a table of policies at work in one task. */
-import { type Clock, Clock as Clocks, Effect, Metric, type Scope } from "effect"
+import { type Clock, Clock as Clocks, Effect, Metric } from "effect"
 import type { Batch, Dropped, Failed, Failure, Outgoing } from "../Batch.ts"
-import { failing, row, unitOf, units, withoutRows } from "../Batch.ts"
+import { failing, row, units, withoutRows } from "../Batch.ts"
 import { Program, type Rejected, send } from "../Failures.ts"
 import type { AnyFlow } from "../Flow.ts"
 import { Logged, type PipelineError, type StoreSpec, Task } from "../Task.ts"
@@ -36,12 +36,12 @@ export interface Options<A> {
 }
 
 /** Opens the stage for one task; `open` opens the stages inside it. */
-export const make = Effect.fnUntraced(function* <A, B, G, E>(
+export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
   { name, policies, sets, flow, store, full }: Options<A>,
-  open: Effect.Effect<(batch: Batch<A>) => Effect.Effect<Batch<B, G>, E>, never, Scope.Scope>,
+  open: Effect.Effect<InPlace.Through<A, B, G, E>, never, R>,
 ) {
   const task = yield* Task
-  const trying = yield* InPlace.make(name, yield* open, policies)
+  const trying = yield* InPlace.make(name, open, policies)
   const parking = sets[0]?.order === "kept" ? new Parking(yield* (yield* Logged).store(store)) : undefined
   const context: Context<A> = {
     name,
@@ -78,7 +78,7 @@ export const make = Effect.fnUntraced(function* <A, B, G, E>(
       const now = new Map<number, Group>()
       for (const group of wave) if (settling.isInTurn(group)) now.set(group.unit, group)
       if (passes.length > 0 && now.size === 0) continue
-      const part = InPlace.partOf(batch, (i) => now.has(unitOf(batch, i)))
+      const part = InPlace.partOf(batch, now.size === groups.length ? undefined : placesOf(now.values()))
       const attempted = yield* trying.attempt(part, tried)
       passes.push(...attempted.passes)
       for (const failed of attempted.failed) {
@@ -94,6 +94,13 @@ export const make = Effect.fnUntraced(function* <A, B, G, E>(
     return settling.done(given, InPlace.woven(batch, passes))
   })
 })
+
+/** The values of groups, in order. */
+const placesOf = (groups: Iterable<Group>): Uint32Array => {
+  const places: Array<number> = []
+  for (const { from, to } of groups) for (let i = from; i < to; i++) places.push(i)
+  return Uint32Array.from(places)
+}
 
 interface Context<A> {
   readonly name: string

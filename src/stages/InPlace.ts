@@ -3,6 +3,7 @@ import { Clock, Duration, Effect, Metric, Pull, Schedule } from "effect"
 import type { Batch, Failed, Failure } from "../Batch.ts"
 import { gather, row, unitOf, withoutRows, withoutValues } from "../Batch.ts"
 import { HoldingBack, Task } from "../Task.ts"
+import { nested } from "../Waiting.ts"
 import type { Hold, InPlace, Policy } from "./Policies.ts"
 import { isRoute } from "./Policies.ts"
 
@@ -40,6 +41,11 @@ export interface Trying<A, B, G, E> {
   attempt(batch: Batch<A>, tried: Map<number, Attempts>): Effect.Effect<Attempted<B, G>, E>
 }
 
+/** Sends values of a batch through the stages inside. */
+export type Through<A, B, G, E> = (batch: Batch<A>, is: (i: number) => boolean) => Effect.Effect<Batch<B, G>, E>
+
+const all = () => true
+
 type Again = Hold | InPlace<never, unknown>
 
 type Step = (now: number, input: unknown) => Effect.Effect<number | undefined>
@@ -52,14 +58,15 @@ interface Waiting {
 }
 
 /** Tries by the policies of `name`'s table that are about trying in place. */
-export const make = Effect.fnUntraced(function* <A, B, G, E>(
+export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
   name: string,
-  through: (batch: Batch<A>) => Effect.Effect<Batch<B, G>, E>,
+  open: Effect.Effect<Through<A, B, G, E>, never, R>,
   policies: ReadonlyMap<string, Policy<never, never>>,
 ) {
   const clock = yield* Clock.clockWith(Effect.succeed)
   const { partition } = yield* Task
-  const holdingBack = yield* HoldingBack
+  const holdingBack = nested(yield* HoldingBack)
+  const through = yield* Effect.provideService(open, HoldingBack, holdingBack)
   const now = () => clock.currentTimeMillisUnsafe()
 
   const again = (tag: string): Again | undefined => {
@@ -123,7 +130,7 @@ export const make = Effect.fnUntraced(function* <A, B, G, E>(
     let example: Failure | undefined
     let part = batch
     for (;;) {
-      const out = yield* through(part)
+      const out = yield* through(part, all)
       if (out.source !== batch.source) return yield* Effect.die(strayed(name))
       const undone: Array<Failed<G>> = []
       const delays = new Map<string, number>()
@@ -165,14 +172,14 @@ export const make = Effect.fnUntraced(function* <A, B, G, E>(
         }
         const left = due - now()
         if (left <= 0) break
-        yield* Effect.sleep(isBack ? Math.min(left, longestSleep) : Math.max(1, Math.min(left, patience)))
+        yield* Effect.sleep(Math.min(left, isBack ? longestSleep : since + patience - now()))
       }
       if (isBack) yield* holdingBack.gate
       const ready = waiting.filter(({ due }) => due <= now())
       waiting = waiting.filter(({ due }) => due > now())
       yield* countRetries(name, ready.map(({ tag }) => tag))
       const units = new Set(ready.map(({ unit }) => unit))
-      part = partOf(batch, (i) => units.has(unitOf(batch, i)))
+      part = partOf(batch, Uint32Array.from(batch.values.keys()).filter((i) => units.has(unitOf(batch, i))))
     }
     yield* release()
     return { passes, failed }
@@ -195,15 +202,10 @@ export const countRetries = (stage: string, tags: ReadonlyArray<string>): Effect
   )
 }
 
-/** A part of a batch for the stages inside, without what others have caused. */
-export const partOf = <A>(batch: Batch<A, unknown>, is: (i: number) => boolean): Batch<A> => {
-  const from = new Uint32Array(batch.values.length)
-  let length = 0
-  for (let i = 0; i < batch.values.length; i++) if (is(i)) from[length++] = i
+/** A batch for the stages inside, without what others have caused; of it the values at `places`, where they are given. */
+export const partOf = <A>(batch: Batch<A, unknown>, places?: Uint32Array): Batch<A> => {
   const bare: Batch<A> = { ...batch, failed: [], dropped: [], folded: [], outgoing: [], changes: [] }
-  if (length === batch.values.length) return bare
-  const indexes = from.subarray(0, length)
-  return gather(bare, Array.from(indexes, (i) => batch.values[i]!), indexes)
+  return places === undefined ? bare : gather(bare, Array.from(places, (i) => batch.values[i]!), places)
 }
 
 /** One failure for each unit: one that undoes it, if any does. */

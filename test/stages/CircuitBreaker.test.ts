@@ -201,7 +201,11 @@ describe("CircuitBreaker.effect", () => {
       const note = (what: string) => () => void log.push([calls.length, what])
       const flow = numbers.pipe(CircuitBreaker.effect(call, { ...policy, whileOpen: "hold", concurrency: 2 }))
       const watched = Flow.fromStream(
-        Stream.provideService(flow, Task.HoldingBack, { hold: note("hold"), release: note("release") }),
+        Stream.provideService(flow, Task.HoldingBack, {
+          hold: note("hold"),
+          release: note("release"),
+          gate: Effect.void,
+        }),
         flow.node,
       )
       yield* passing(watched, [[1, "a"], [2, "b"]])

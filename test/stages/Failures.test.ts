@@ -1,19 +1,8 @@
 /** What a table of policies does in place, and what it refuses. */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Exit, Fiber, Metric, Schedule } from "effect"
+import { Cause, Clock, type Duration, Effect, Exit, Fiber, Metric, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import {
-  Aggregate,
-  Branch,
-  DeadLetter,
-  Deliver,
-  Failures,
-  Flow,
-  merge,
-  Retry,
-  type Task,
-  Window,
-} from "../../src/index.ts"
+import { Aggregate, Branch, DeadLetter, Deliver, Failures, Flow, merge, Retry, Task, Window } from "../../src/index.ts"
 import type { Batch } from "../../src/Batch.ts"
 import { retries } from "../../src/stages/InPlace.ts"
 import { text } from "../../src/Topic.ts"
@@ -287,6 +276,57 @@ describe("hold", () => {
     }))
 })
 
+describe("A batch that waits", () => {
+  /** Runs a flow, and tells when the task was told that a batch is held back, and that it goes on. */
+  const held = Effect.fnUntraced(function* (
+    reasons: Readonly<Record<number, ReadonlyArray<Reason>>>,
+    policies: { readonly every: Duration.Input; readonly perSecond?: number },
+  ) {
+    const clock = yield* Clock.clockWith(Effect.succeed)
+    const from = clock.currentTimeMillisUnsafe()
+    const log: Array<readonly [what: "hold" | "release", at: number]> = []
+    const note = (what: "hold" | "release") => () => {
+      log.push([what, clock.currentTimeMillisUnsafe() - from])
+    }
+    const flow = decoded.pipe(
+      Failures.handle(
+        { name: "visit" },
+        Flow.effect(
+          failing(reasons).visit,
+          policies.perSecond === undefined ? {} : { rate: { perSecond: policies.perSecond, burst: 1 } },
+        ),
+        {
+          Unavailable: Failures.hold(Schedule.spaced("1 second")),
+          Throttled: Failures.retry(Schedule.spaced(policies.every), Failures.stop),
+        },
+      ),
+    )
+    const holding = { hold: note("hold"), release: note("release"), gate: Effect.void }
+    const counted = Flow.fromStream(Stream.provideService(flow, Task.HoldingBack, holding), flow.node)
+    const { batches } = yield* through(counted, [record(0), record(1)])
+    assert.deepStrictEqual(numbers(batches), [0, 1])
+    return log
+  })
+
+  it.effect("is held back at once in an outage, and in place once it has waited for long", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* held({ 0: [away, away] }, { every: "1 second" }), [["hold", 0], ["release", 2_000]])
+      assert.deepStrictEqual(yield* held({ 0: times(4, busy) }, { every: "1 second" }), [])
+      assert.deepStrictEqual(yield* held({ 1: times(3, busy) }, { every: "3 seconds" }), [["hold", 5_000], [
+        "release",
+        9_000,
+      ]])
+    }))
+
+  it.effect("is held back once where stages inside wait as well", () =>
+    Effect.gen(function* () {
+      const log = yield* held({ 0: [away, busy], 1: [away] }, { every: "1 second", perSecond: 2 })
+      assert.isAbove(log.length, 2)
+      log.forEach(([what], i) => assert.strictEqual(what, i % 2 === 0 ? "hold" : "release"))
+      assert.strictEqual(log.length % 2, 0)
+    }))
+})
+
 describe("A table of policies refuses", () => {
   const refuses = (name: string, make: () => unknown, message: string) =>
     it(name, () => {
@@ -318,7 +358,7 @@ describe("A table of policies refuses", () => {
           Unavailable: Failures.hold(),
         }),
       ),
-    "stage outer has a stage with retry topics inside (charge.retry.1)",
+    "a stage with retry topics (charge.retry.1) cannot stand inside another stage",
   )
   refuses(
     "retry topics inside a branch",
@@ -326,7 +366,7 @@ describe("A table of policies refuses", () => {
       decoded.pipe(
         Branch.when(({ n }) => n > 1, (flow) => flow.pipe(Failures.handle({ name: "visit" }, visit, later))),
       ),
-    "a stage inside a branch cannot have retry topics (charge.retry.1)",
+    "a stage with retry topics (charge.retry.1) cannot stand inside another stage",
   )
   const Others = orders("others")
   refuses(

@@ -49,7 +49,7 @@ export type MovedTags = Check<Eq<Tags<typeof moved>, "DecodeError">>
 export const both = checked.pipe(Flow.map(() => 1), merge(checked.pipe(Flow.map(() => "one"))))
 export type Both = Check<Eq<typeof both extends Flow.Flow<infer A, unknown, unknown, unknown> ? A : 0, string | number>>
 
-class Gone extends Schema.TaggedError<Gone>()("Gone", { message: Schema.String, after: Schema.Int }) {}
+export class Gone extends Schema.TaggedError<Gone>()("Gone", { message: Schema.String, after: Schema.Int }) {}
 const visit = (click: typeof Click.Type): Effect.Effect<{ readonly seen: string }, Slow | Gone> =>
   Effect.succeed({ seen: click.url })
 const retries = <const O extends Retry.Order>(order: O) =>

@@ -5,7 +5,7 @@ import { checked, Click, Clicks, Dlt, Slow } from "./support.ts"
 const visit = Flow.effect((click: typeof Click.Type): Effect.Effect<typeof Click.Type, Slow | Gone> =>
   Effect.succeed(click)
 )
-class Gone extends Schema.TaggedError<Gone>()("Gone", { message: Schema.String }) {}
+export class Gone extends Schema.TaggedError<Gone>()("Gone", { message: Schema.String }) {}
 const topics = Retry.topics({ name: "visit", of: Clicks, value: Click, delays: ["1 minute"], order: "kept" })
 const rest = { DecodeError: Failures.skip, InvalidClick: Failures.skip }
 
