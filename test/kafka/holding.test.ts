@@ -16,7 +16,7 @@ import {
 } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
-import { heldTasks } from "../../src/stages/InPlace.ts"
+import { heldTasks } from "../../src/stages/Held.ts"
 import { parkedRecords } from "../../src/stages/Handling.ts"
 import { append, copied, Copies, copies, Dlt, Reading, readings, running } from "../support/Readings.ts"
 import { TimedOut, Unavailable } from "../support/RetryCases.ts"
@@ -113,7 +113,7 @@ describe("A task that is held", () => {
       assert.deepStrictEqual(yield* copies, [2])
       assert.strictEqual(yield* gauge(heldTasks, { reason: "Unavailable" }), 1)
       assert.deepStrictEqual(warnings.splice(0).filter((message) => message.startsWith("stage")), [
-        "stage visit holds partition 0 until it succeeds: Unavailable: away",
+        "stage visit holds up partition 0 while it tries again: Unavailable: away",
       ])
       const second = yield* handedOver(pipeline, first)
       yield* until("held again", Effect.map(gauge(heldTasks, { reason: "Unavailable" }), (held) => held === 1))
