@@ -1,6 +1,6 @@
 /** A stage with a table of policies at work in one task. */
 import { Clock, Effect, Metric } from "effect"
-import type { Batch } from "../Batch.ts"
+import type { Batch, Failed } from "../Batch.ts"
 import { Program } from "../Failures.ts"
 import type { AnyFlow } from "../Flow.ts"
 import { Logged, type StoreSpec, Task } from "../Task.ts"
@@ -71,28 +71,50 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
     const batch = back?.batch ?? given
     const settling = new Settling<A, G>(context, batch, level)
     settling.failed.push(...back?.failed ?? [])
-    const groups = groupsOf(batch, parking !== undefined, back?.returned)
     const passes: Array<Batch<B, G>> = []
-    for (const wave of parking === undefined ? [groups] : wavesOf(groups)) {
-      const now = new Map<number, Group>()
-      for (const group of wave) if (settling.isInTurn(group)) now.set(group.unit, group)
-      if (passes.length > 0 && now.size === 0) continue
-      const part = partOf(batch, now.size === groups.length ? undefined : placesOf(now.values()))
-      const attempted = yield* attempt(part, tried)
-      passes.push(...attempted.passes)
-      for (const failed of attempted.failed) {
-        const unit = failed.unit ?? failed.row
-        const group = now.get(unit)
-        if (group === undefined) return yield* Effect.die(unknownRow(name))
-        now.delete(unit)
-        yield* settling.fail(group, failed, tried.get(unit)!)
+    if (parking === undefined) {
+      const { passes: through, failed } = yield* attempt(partOf(batch), tried)
+      passes.push(...through)
+      if (failed.length > 0) {
+        yield* settled(name, settling, failed, tried, byUnit(groupsOf(batch, false, back?.returned)))
       }
-      for (const group of now.values()) settling.pass(group)
+    } else {
+      const groups = groupsOf(batch, true, back?.returned)
+      for (const wave of wavesOf(groups)) {
+        const now = byUnit(wave.filter((group) => settling.isInTurn(group)))
+        if (passes.length > 0 && now.size === 0) continue
+        const places = now.size === groups.length ? undefined : placesOf(now.values())
+        const { passes: through, failed } = yield* attempt(partOf(batch, places), tried)
+        passes.push(...through)
+        yield* settled(name, settling, failed, tried, now)
+        for (const group of now.values()) settling.pass(group)
+      }
+      yield* told
     }
-    yield* told
     return settling.done(given, woven(batch, passes))
   })
 })
+
+/** Settles failures, and takes what has failed out of `groups`. */
+const settled = Effect.fnUntraced(function* <A, G>(
+  name: string,
+  settling: Settling<A, G>,
+  failures: ReadonlyArray<Failed<G>>,
+  tried: ReadonlyMap<number, InPlace.Attempts>,
+  groups: Map<number, Group>,
+) {
+  for (const failed of failures) {
+    const unit = failed.unit ?? failed.row
+    const group = groups.get(unit)
+    if (group === undefined) {
+      return yield* Effect.die(new Error(`a stage inside ${name} failed a row that it was not given`))
+    }
+    groups.delete(unit)
+    yield* settling.fail(group, failed, tried.get(unit)!)
+  }
+})
+
+const byUnit = (groups: ReadonlyArray<Group>): Map<number, Group> => new Map(groups.map((group) => [group.unit, group]))
 
 /** The values of groups, in order. */
 const placesOf = (groups: Iterable<Group>): Uint32Array => {
@@ -121,5 +143,3 @@ const startOf = (flow: AnyFlow, task: Task["Service"]): number =>
   Topology.of(flow).stores.length > 0
     ? -Infinity
     : Math.min(...Array.from(Topology.roots(flow), ({ node }) => task.clock(node.reads[0]!).now))
-
-const unknownRow = (name: string): Error => new Error(`a stage inside ${name} failed a row that it was not given`)
