@@ -42,7 +42,7 @@ export class Task extends Context.Service<Task, {
 }>()("millrace/Task") {}
 
 /**
- * Told by a stage that holds a batch back until another of its inputs has come so far: a task that is to let go meanwhile
+ * Told by a stage that holds a batch back until another of its inputs has come so far, or until time has passed: a task that is to let go meanwhile
  * does not wait for that batch, which is read again wherever the task goes on.
  */
 export const HoldingBack = Context.Reference<{

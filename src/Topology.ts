@@ -7,7 +7,7 @@ import type { Any as AnyTopic } from "./Topic.ts"
 
 /** One flow without its feeds: what a single kind of task reads, writes and keeps. */
 export interface Topology {
-  /** The topics of `retries` stand last. */
+  /** Those of `retries` stand last. */
   readonly reads: ReadonlyArray<AnyTopic>
   /** Those of `reads` that the flow's own stages write. */
   readonly retries: ReadonlyArray<AnyTopic>
@@ -46,6 +46,9 @@ export const check = (name: string, flow: AnyFlow): void => {
   const all = subflows(flow).map(of)
   const twice = (names: ReadonlyArray<string>) => names.find((name, i) => names.indexOf(name) !== i)
   const topic = twice(all.flatMap((topology) => topology.reads.map((topic) => topic.name)))
+  if (all.some(({ retries }) => retries.some(({ name }) => name === topic))) {
+    throw refused(`pipeline ${name} has two stages with retry topic ${topic}: give each stage topics of its own`)
+  }
   if (topic !== undefined) {
     throw refused(`pipeline ${name} reads topic ${topic} twice: make one flow of it and use that flow in both places`)
   }

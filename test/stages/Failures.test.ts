@@ -2,7 +2,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Clock, type Duration, Effect, Exit, Fiber, Metric, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Aggregate, Branch, DeadLetter, Deliver, Failures, Flow, merge, Retry, Task, Window } from "../../src/index.ts"
+import {
+  Aggregate,
+  Branch,
+  DeadLetter,
+  Deliver,
+  Failures,
+  Flow,
+  Guarantee,
+  merge,
+  Pipeline,
+  Retry,
+  Task,
+  Topology,
+  Window,
+} from "../../src/index.ts"
 import type { Batch } from "../../src/Batch.ts"
 import { retries } from "../../src/stages/InPlace.ts"
 import { text } from "../../src/Topic.ts"
@@ -407,6 +421,31 @@ describe("A table of policies refuses", () => {
       Failures.route({ DecodeError: DeadLetter.to(Dlt) }),
       Failures.handle({ name: "visit" }, visit, later),
     )
+  })
+  refuses(
+    "one set of retry topics for two stages of a pipeline",
+    () =>
+      Pipeline.make(
+        "charging",
+        decoded.pipe(
+          Failures.handle({ name: "first" }, visit, later),
+          Failures.handle({ name: "second" }, visit, later),
+          Failures.routeAll(DeadLetter.to(Dlt)),
+        ),
+        Guarantee.exactlyOnce(),
+      ),
+    "two stages with retry topic charge.retry.1",
+  )
+  it("no topics that it reads and writes: retries stand last among those read, and are no roots", () => {
+    const flow = decoded.pipe(Failures.handle({ name: "visit" }, visit, {
+      ...later,
+      Malformed: Failures.retry(Schedule.recurs(1), DeadLetter.to(Dlt)),
+    }))
+    const { reads, writes, stores } = Topology.of(flow)
+    assert.deepStrictEqual(reads.map(({ name }) => name), ["orders", "charge.retry.1", "charge.retry.2"])
+    assert.deepStrictEqual(writes.map(({ name }) => name).sort(), ["charge.retry.1", "charge.retry.2", "dlt"])
+    assert.deepStrictEqual(stores, [])
+    assert.strictEqual(Topology.roots(flow).size, 1)
   })
   refuses(
     "retry topics with another number of partitions",

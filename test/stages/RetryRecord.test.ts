@@ -17,7 +17,7 @@ import {
 } from "../../src/index.ts"
 import type { Headers, Outgoing } from "../../src/Batch.ts"
 import { text } from "../../src/Topic.ts"
-import { committed, type Rec, run, sources, type Start } from "../support/FlowRunner.ts"
+import { committed, type Rec, run, sources, type Start, type Tick } from "../support/FlowRunner.ts"
 import {
   Attempted,
   common,
@@ -72,12 +72,13 @@ const through = <A, F, E>(
   flow: Flow.Flow<A, F, E, Task.Task | Task.Logged>,
   given: ReadonlyArray<readonly [topic: Topic.Any, records: ReadonlyArray<Rec>]>,
   start?: Start,
+  ticks: ReadonlyArray<Tick> = [],
 ) =>
   Effect.gen(function* () {
     const from = yield* Clock.currentTimeMillis
     const read = ({ name }: Topic.Any, records: ReadonlyArray<Rec>) => {
       const topic = Topology.of(flow).reads.find((topic) => topic.name === name)!
-      return [topic, sources(topic, records, [], { position: start?.positions.get(topic) ?? 0 })] as const
+      return [topic, sources(topic, records, [], { position: start?.positions.get(topic) ?? 0, ticks })] as const
     }
     const fiber = yield* Effect.forkChild(
       run(flow, new Map(given.map(([topic, records]) => read(topic, records))), start),
@@ -328,6 +329,10 @@ describe("A record that waits", () => {
         JSON.parse(text(waiting[0]!.value!)),
         { key: "a", start: 0, end: 60_000, value: 1, final: true },
       )
+      const ticked = yield* through(flow, [[Orders, [record(1, "a")]]], undefined, [{ before: 1, silence: 120_000 }])
+      const caused = ticked.batches.flatMap(({ outgoing }) => outgoing)
+      assert.deepStrictEqual(caused.map(({ key, value }) => [text(key!), JSON.parse(text(value!)).value]), [["a", 1]])
+      assert.strictEqual(Buffer.from(binary(caused[0]!.headers, "kafka_dlt-original-offset")).readBigInt64BE(), 1n)
       fails = false
       const again = yield* through(
         flow,
