@@ -71,6 +71,8 @@ export const make = Effect.fnUntraced(function* (
     const wanted = flush || runners().some((runner) => runner.isDraining())
     if (!wanted && work.every(isIdle) && now - lastCommit < idleCommitEvery) {
       for (const [one, runner] of taken) runner.putBack(one)
+      // Nobody may come who has more: it is asked again until it is time.
+      Latch.openUnsafe(waiting)
       return "nothing"
     }
     const exit = yield* Effect.exit(committer.commit(work, current))

@@ -91,6 +91,22 @@ describe("Tasks", () => {
   )
 
   test(
+    "commit where they stand within seconds also when nothing but gaps has come",
+    Effect.gen(function* () {
+      const In = readings("in", 1)
+      yield* Admin.createTopics([In, Copies, Dlt])
+      yield* running(copying(In))
+      yield* append("in", 0, [{ id: 0, at: 1 }])
+      yield* copied(0)
+      yield* aborted("in")
+      yield* TestClock.adjust("1 second")
+      const lag = Effect.map(Admin.lag(["copying"]), ([lag]) => lag!.records)
+      assert.isAbove(yield* lag, 0)
+      yield* until("no lag", Effect.map(lag, (lag) => lag === 0), 8_000)
+    }),
+  )
+
+  test(
     "let go at once of what a merge holds back until its other input has more, and lose nothing of it",
     Effect.gen(function* () {
       yield* Admin.createTopics([Left, Right, Copies, Dlt])
