@@ -7,6 +7,7 @@ import { Logged, type StoreSpec, Task } from "../Task.ts"
 import * as Topology from "../Topology.ts"
 import * as InPlace from "./InPlace.ts"
 import { type Entry, Parking } from "./Parking.ts"
+import { Missing } from "./Missing.ts"
 import { partOf, woven } from "./Passes.ts"
 import type { Policy } from "./Policies.ts"
 import type { Order, RetryTopics } from "./Retry.ts"
@@ -41,7 +42,9 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
 ) {
   const task = yield* Task
   const attempt = yield* InPlace.make(name, open, policies)
-  const parking = sets[0]?.order === "kept" ? new Parking(yield* (yield* Logged).store(store)) : undefined
+  const parking = sets[0]?.order === "kept"
+    ? new Parking(yield* (yield* Logged).store(store), sets[0].turn!.name)
+    : undefined
   const context: Context<A> = {
     name,
     policies,
@@ -53,7 +56,10 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
   }
   const levels = levelsOf(sets, policies)
   const told = yield* telling(name, parking)
-  if (parking !== undefined) full.isFull = () => parking.bytes >= sets[0]!.parkedBytes
+  const missing = parking && (yield* Missing.make(name, parking, sets))
+  if (parking !== undefined) {
+    full.isFull = () => parking.bytes >= sets[0]!.parkedBytes && missing?.topics.length === 0
+  }
   let streamTime = sets.length === 0 ? -Infinity : startOf(flow, task)
 
   return Effect.fnUntraced(function* <F>(given: Batch<A, F>) {
@@ -71,6 +77,7 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
     const batch = back?.batch ?? given
     const settling = new Settling<A, G>(context, batch, level)
     settling.failed.push(...back?.failed ?? [])
+    if (missing !== undefined) settling.release(yield* missing.released)
     const passes: Array<Batch<B, G>> = []
     if (parking === undefined) {
       const { passes: through, failed } = yield* attempt(partOf(batch), tried)

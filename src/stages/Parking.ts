@@ -39,17 +39,24 @@ export class Parking {
   readonly #store: LoggedStore<Entry>
   /** By key, the bytes of each record that is here, by its number. */
   readonly #followers = new Map<string, Map<number, number>>()
+  /** By topic, the keys whose first record must stand in it: as they were restored, until the topic was read to its end. */
+  readonly #expected = new Map<string, Map<string, Key>>()
   /** How many records wait, here and in topics. */
   records = 0
   /** Bytes of the records that wait behind others, here or on their way. */
   bytes = 0
 
-  constructor(store: LoggedStore<Entry>) {
+  /** `turn` is the topic of those whose turn it is. */
+  constructor(store: LoggedStore<Entry>, turn: string) {
     this.#store = store
     for (const [name, entry] of store.entries()) {
       if ("next" in entry) {
         this.records += entry.next - entry.first
         this.bytes += entry.bytes
+        const topic = entry.topic ?? turn
+        const expected = this.#expected.get(topic)
+        if (expected === undefined) this.#expected.set(topic, new Map([[ofKey(name), entry]]))
+        else expected.set(ofKey(name), entry)
       } else {
         const colon = name.indexOf(":")
         this.#keep(name.slice(colon + 1), Number(name.slice(0, colon)), sizeOf(entry))
@@ -100,11 +107,11 @@ export class Parking {
     if (known === undefined || sequence === undefined) return "unknown"
     const from = known.topic === null ? known.first : known.first + 1
     if (sequence < from || sequence >= known.next || this.#followers.get(key)?.has(sequence)) return "unknown"
-    const size = sizeOf(record)
+    const size = Math.min(sizeOf(record), known.bytes)
     this.bytes -= size
     this.#set(key, { ...known, bytes: known.bytes - size })
     if (known.topic === null && sequence === known.first) return "next"
-    this.#put(key, sequence, record, size)
+    this.#put(key, sequence, record, sizeOf(record))
     return "early"
   }
 
@@ -131,6 +138,37 @@ export class Parking {
     if (sizes?.size === 0) this.#followers.delete(key)
     this.#set(key, { first, next: known.next, topic: null, bytes })
     return released
+  }
+
+  /** The topics that are to be read to their ends before all that waits is known to be there. */
+  get unread(): Iterable<string> {
+    return this.#expected.keys()
+  }
+
+  /**
+   * A topic was read to its end. Records of it that did not come are gone: deleted while nobody has read it. Answers how
+   * many, and those kept here that are next now.
+   */
+  missed(topic: string): { readonly gone: number; readonly released: ReadonlyArray<Written> } {
+    const expected = this.#expected.get(topic)
+    this.#expected.delete(topic)
+    const released: Array<Written> = []
+    let gone = 0
+    for (const [key, restored] of expected ?? []) {
+      const known = this.#get(key)
+      if (known === undefined || known.first !== restored.first || known.topic !== restored.topic) continue
+      // The last one that is gone: of those on their way all up to the first that is kept here, or has been sent since.
+      let last = known.first
+      if (known.topic === null) {
+        while (last + 1 < restored.next && !this.#followers.get(key)?.has(last + 1)) last++
+        this.bytes -= known.bytes
+        this.#set(key, { ...known, first: last, bytes: 0 })
+        this.records -= last - known.first
+      }
+      gone += 1 + last - known.first
+      released.push(...this.pass(key))
+    }
+    return { gone, released }
   }
 
   #get(key: string): Key | undefined {
@@ -162,6 +200,8 @@ export class Parking {
 const copy = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes)
 
 const keyName = (key: string): string => `key:${key}`
+
+const ofKey = (name: string): string => name.slice(keyName("").length)
 
 const followerName = (key: string, sequence: number): string => `${sequence}:${key}`
 

@@ -121,7 +121,7 @@ export const reentering = <A, F, E, R>(
       }
       const [main] = sides
       if (main!.next !== undefined) hold(main!.next)
-      const due = Math.min(...sides.map(ready))
+      const due = Math.min(...sides.map(ready), main!.next === undefined ? Infinity : now + askAgainAfter)
       const wait = due === Infinity
         ? Deferred.await(arrived)
         : Effect.timeoutOption(Deferred.await(arrived), Math.min(Math.max(1, due - now), longestSleep))
@@ -129,6 +129,9 @@ export const reentering = <A, F, E, R>(
     })
     return Stream.fromPull(Effect.succeed(pull))
   }))
+
+/** How often it is asked whether the flow's batches may go on, in milliseconds. */
+const askAgainAfter = 1_000
 
 /** Timers hold at most 2^31 milliseconds. */
 const longestSleep = 3_600_000

@@ -73,6 +73,11 @@ export class Settling<A, G> {
     for (const record of parking.pass(key)) this.#send(set!.turn!, record, from)
   }
 
+  /** Records that wait behind others which are gone: it is their turn. */
+  release(records: ReadonlyArray<RetryRecord.Written>): void {
+    for (const record of records) this.#send(this.#context.set!.turn!, record, undefined)
+  }
+
   /** The record has failed, and is not tried again in place. */
   fail(group: Group, failed: Failed<G>, tried: Attempts): Effect.Effect<void, PipelineError> {
     const { name, policies, set, program, clock } = this.#context
@@ -168,12 +173,12 @@ export class Settling<A, G> {
   }
 
   /** Sends a record to one of the stage's own topics; nothing that fails takes it back. */
-  #send(topic: RetryTopic, record: RetryRecord.Written, from: number, failure?: string): void {
+  #send(topic: RetryTopic, record: RetryRecord.Written, from: number | undefined, failure?: string): void {
     this.#outgoing.push({
       ...record,
       topic: topic.name,
       partition: this.#context.partition,
-      row: row(this.#batch, from),
+      row: from === undefined ? 0 : row(this.#batch, from),
       unit: units(1)[0]!,
       ...failure === undefined ? {} : { failure },
     })

@@ -1,6 +1,6 @@
 /** Tasks that wait: for a service that is away, and for records that are not due. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Logger, Metric, References, type Scope } from "effect"
+import { Clock, Duration, Effect, Logger, Metric, References, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import {
   Admin,
@@ -18,6 +18,7 @@ import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import { heldTasks } from "../../src/stages/Held.ts"
 import { parkedRecords } from "../../src/stages/Handling.ts"
+import { missedRecords } from "../../src/stages/Missing.ts"
 import { append, copied, Copies, copies, Dlt, Reading, readings, running } from "../support/Readings.ts"
 import { TimedOut, Unavailable } from "../support/RetryCases.ts"
 import { stop, until } from "../support/Simulation.ts"
@@ -186,6 +187,40 @@ describe("Records that are not due", () => {
       yield* TestClock.adjust("1 hour")
       yield* copied(...Array.from({ length: 10 }, (_, i) => 10 + i))
       assert.deepStrictEqual(yield* copies, Array.from({ length: 10 }, (_, i) => 10 + i))
+      assert.strictEqual(yield* gauge(parkedRecords, {}), 0)
+      yield* stop(second)
+    }),
+  )
+
+  test(
+    "keep nobody for ever when they were deleted while no program ran",
+    Effect.gen(function* () {
+      const control = yield* ClusterMemory.Control
+      const missed = Metric.withAttributes(missedRecords, { stage: "visit" })
+      const before = (yield* Metric.value(missed)).count
+      const visits: Array<number> = []
+      const pipeline = visiting(
+        (reading) => {
+          visits.push(reading.id)
+          return reading.id === 10 ? Effect.fail(new TimedOut({ message: "slow" })) : Effect.succeed(reading)
+        },
+        "kept",
+        1,
+      )
+      const first = yield* running(pipeline)
+      yield* append("in", 0, [{ id: 10, at: 1 }, { id: 11, at: 2 }, { id: 12, at: 3 }])
+      yield* until("they wait", Effect.map(gauge(parkedRecords, {}), (parked) => parked === 3))
+      yield* TestClock.adjust("1 second")
+      yield* stop(first)
+      yield* TestClock.setTime((yield* Clock.currentTimeMillis) + Duration.toMillis("8 days"))
+      yield* control.expire
+      assert.deepStrictEqual(yield* control.records("visit.retry.1"), [])
+      yield* append("in", 0, [{ id: 13, at: 4 }])
+      const second = yield* running(pipeline)
+      yield* copied(11, 12, 13)
+      assert.deepStrictEqual(yield* copies, [11, 12, 13])
+      assert.deepStrictEqual(visits, [10, 11, 12, 13])
+      assert.strictEqual(Number((yield* Metric.value(missed)).count) - Number(before), 1)
       assert.strictEqual(yield* gauge(parkedRecords, {}), 0)
       yield* stop(second)
     }),

@@ -7,6 +7,7 @@ import type { Flow } from "../../src/Flow.ts"
 import { JournaledStore } from "../../src/state/Store.ts"
 import { type Clock, decodeClock, encodeClock, unheard } from "../../src/StreamTime.ts"
 import { Logged as LoggedState, type Raw, Task } from "../../src/Task.ts"
+import { isRetryTopic } from "../../src/stages/RetryTopic.ts"
 import type { Any as AnyTopic, Topic } from "../../src/Topic.ts"
 import * as Topology from "../../src/Topology.ts"
 
@@ -136,7 +137,7 @@ export const run = <A, F, E>(
           Stream.rechunk(1),
         ),
       clock: (topic) => start.clocks.get(topic) ?? unheard,
-      isDry: () => true,
+      isDry: (topic) => !isRetryTopic(topic),
     })
     const logged = LoggedState.of({
       store: (spec) =>
