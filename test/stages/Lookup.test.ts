@@ -632,7 +632,7 @@ describe("Lookup.by", () => {
         onUnavailable: "hold",
       }))
       const held: Array<number> = []
-      const holding = { hold: () => void held.push(1), release: () => void held.push(-1) }
+      const holding = { hold: () => void held.push(1), release: () => void held.push(-1), gate: Effect.void }
       const fiber = yield* Effect.forkChild(
         Effect.provideService(
           run(flow, new Map([[Readings, readings(["ann", "zoe", "bad"])]])),
