@@ -1,8 +1,9 @@
 /** Dropping records that were seen before. */
 import { Duration, Effect, Metric } from "effect"
 import type { Batch, Dropped } from "../Batch.ts"
-import { keep, RecordContext, RecordDefect, row } from "../Batch.ts"
+import { keep, offsetOf, RecordContext, RecordDefect, row } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
+import { millis } from "../Pace.ts"
 import { FingerprintIndex } from "../state/FingerprintIndex.ts"
 import { codec, Fingerprints, words, write } from "../state/Fingerprints.ts"
 import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
@@ -45,19 +46,25 @@ const count = Effect.fnUntraced(function* (store: string, lost: number) {
  * An id is remembered as 128 bits of its SHA-256, with the topic and offset it came with. A record that is read again is
  * not its own repeat: under at-least-once, where state can be ahead of positions after a crash, it is not lost.
  */
-export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Logged> =>
-  perTask<A, A, never, never, never, PipelineError, Logged>(
+export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Logged> => {
+  millis(options.window ?? "24 hours", "Deduplicate.by: window")
+  const { name, atMost = 1_000_000 } = options
+  if (!(Number.isSafeInteger(atMost) && atMost >= 1)) {
+    throw new RangeError(`Deduplicate.by: atMost is a whole number of at least 1, not ${atMost}`)
+  }
+  return perTask<A, A, never, never, never, PipelineError, Logged>(
     Effect.gen(function* () {
-      const seen = new SeenIds(yield* (yield* Logged).store({ name: options.name, value: codec }), options)
+      const seen = new SeenIds(yield* (yield* Logged).store({ name, value: codec }), options)
       return (batch) =>
         Effect.suspend(() => {
           const out = seen.filter(batch)
           const lost = seen.takeForgotten()
-          return lost === 0 ? Effect.succeed(out) : Effect.as(count(options.name, lost), out)
+          return lost === 0 ? Effect.succeed(out) : Effect.as(count(name, lost), out)
         })
     }),
-    { stage: "deduplicate", stores: [{ name: options.name, value: codec }] },
+    { stage: "deduplicate", stores: [{ name, value: codec }] },
   )
+}
 
 /** A window is forgotten in this many steps. */
 const steps = 24
@@ -118,8 +125,10 @@ class SeenIds<A> {
     const goesOn = new Uint8Array(values.length)
     for (let i = 0; i < values.length; i++) {
       const at = row(batch, i)
-      const offset = source.offsets[at]!
-      this.#store.streamTime = Math.max(this.#store.streamTime, source.timestamps[at]!)
+      const offset = offsetOf(source, at)
+      // What a tick has caused arrived with no record: its own time is the nearest there is.
+      const arrival = source.timestamps[at] ?? batch.time?.timestamps[i] ?? -Infinity
+      this.#store.streamTime = Math.max(this.#store.streamTime, arrival)
       this.#forget()
       write(this.#idOf(batch, i), this.#fingerprint)
       if (this.#index.find(this.#fingerprint, 0)) {

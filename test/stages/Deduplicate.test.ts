@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Logger, Metric, Schema } from "effect"
-import { Decode, Deduplicate, Flow, Ingest, merge, Topic } from "../../src/index.ts"
+import { Duration, Effect, Logger, Metric, Schema } from "effect"
+import { Aggregate, Decode, Deduplicate, Flow, Ingest, merge, Topic, Window } from "../../src/index.ts"
 import type { Source } from "../../src/Batch.ts"
 import { committed, run, sources, type Start } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
@@ -96,6 +96,45 @@ describe("Deduplicate", () => {
         const after = yield* part(({ next }) => next > cut, committed(before.batches))
         assert.deepStrictEqual([...before.values, ...after.values], whole.values)
       })))
+
+  it.effect("takes results that a tick of the wall clock has caused like any others", () =>
+    Effect.gen(function* () {
+      const Times = Topic.make({
+        name: "times",
+        description: "Test input",
+        owner: "tests",
+        schema: Schema.Int,
+        eventTime: (at: number) => at,
+        partitions: 1,
+      })
+      const flow = Ingest.topic(Times).pipe(
+        Decode.schema,
+        Aggregate.count({ name: "tens", window: Window.tumbling({ size: 10_000 }), emit: "final" }),
+        Deduplicate.by({ name: "seen", id: ({ value }) => String(value), window: "1 hour" }),
+      )
+      const records = [1_000, 2_000, 101_000, 131_000, 132_000].map((at) => ({
+        key: "k",
+        value: String(at),
+        timestamp: at,
+      }))
+      // One window closes by a tick, the next by a record, and the last by a tick again: counts of 2, 1 and 2.
+      const ticks = [{ before: 2, silence: 60_000 }, { before: 5, silence: 60_000 }]
+      const { batches } = yield* run(flow, new Map([[Times as Topic.Any, sources(Times, records, [], { ticks })]]))
+
+      const passed = batches.map(({ source, values }) => [source.length, values.map(({ value }) => value)])
+      assert.deepStrictEqual(passed, [[2, []], [0, [2]], [3, [1]], [0, []]])
+      assert.deepStrictEqual(batches.at(-1)!.dropped.map(({ reason }) => reason), ["repeat"])
+      const times = batches.flatMap(({ changes }) => changes.filter(({ store }) => store === "seen"))
+      assert.deepStrictEqual(times.map(({ streamTime }) => streamTime), [0, 131_000])
+    }))
+
+  it("refuses options that make no sense", () => {
+    const by = (options: Partial<Deduplicate.Options<string>>) => () =>
+      Deduplicate.by({ name: "seen", id: (id: string) => id, ...options })
+    assert.throws(by({ window: 0 }), RangeError, "Deduplicate.by: window")
+    assert.throws(by({ window: Duration.infinity }), RangeError, "window")
+    for (const atMost of [0, 1.5, NaN]) assert.throws(by({ atMost }), RangeError, "atMost")
+  })
 
   it.effect("logs any number of ids in entries that a topic takes", () =>
     Effect.gen(function* () {
