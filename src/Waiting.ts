@@ -18,11 +18,14 @@ export class Waiting {
 
   static readonly make: Effect.Effect<Waiting> = Effect.map(HoldingBack, (task) => new Waiting(task))
 
-  /** Runs an effect that only waits. */
+  /** Runs an effect that only waits; where it was all that went on, it ends once the task may go on. */
   wait<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       this.#count(0, 1)
-      return Effect.ensuring(effect, Effect.sync(() => this.#count(0, -1)))
+      return effect.pipe(
+        Effect.tap(() => this.#held ? this.#task.gate : Effect.void),
+        Effect.ensuring(Effect.sync(() => this.#count(0, -1))),
+      )
     })
   }
 

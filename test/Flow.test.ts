@@ -143,7 +143,7 @@ describe("Flow.effect", () => {
       )
       const holding = { hold: () => log.push("hold"), release: () => log.push("release"), gate: Effect.void }
       const watched = Flow.fromStream(
-        Stream.provideService(flow, Task.HoldingBack, holding as typeof Task.HoldingBack.Service),
+        Stream.provideService(flow, Task.HoldingBack, holding),
         flow.node,
       )
       const fiber = yield* Effect.forkChild(running(watched, [1, 2, 3, 4, 5], [2]))
@@ -166,7 +166,7 @@ describe("Flow.effect", () => {
       )
       const holding = { hold: () => log.push("hold"), release: () => log.push("release"), gate: Effect.void }
       const watched = Flow.fromStream(
-        Stream.provideService(flow, Task.HoldingBack, holding as typeof Task.HoldingBack.Service),
+        Stream.provideService(flow, Task.HoldingBack, holding),
         flow.node,
       )
       const fiber = yield* Effect.forkChild(running(watched, [1, 2]))

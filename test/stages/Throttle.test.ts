@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Fiber, Stream } from "effect"
+import { Cause, Clock, Effect, Fiber, Latch, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Admin, Deliver, Failures, Flow, Guarantee, Pipeline, Task, Throttle, Topic } from "../../src/index.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
@@ -128,6 +128,29 @@ describe("Throttle.by", () => {
     assert.throws(() => Throttle.by({ perSecond: 1, burst: 0 }), RangeError, "burst")
     assert.throws(() => Throttle.by({ perSecond: 1, atMostKeys: 0 }), RangeError, "atMostKeys")
   })
+
+  it.effect("begins nothing that it has held back while the task is to let go", () =>
+    Effect.gen(function* () {
+      const gate = yield* Latch.make(true)
+      const log: Array<string> = []
+      const flow = numbers.pipe(Throttle.by({ perSecond: 1, burst: 1 }), Flow.tap((n) => void log.push(String(n))))
+      const watched = Flow.fromStream(
+        Stream.provideService(flow, Task.HoldingBack, {
+          hold: () => void log.push("hold"),
+          release: () => void log.push("release"),
+          gate: Effect.asVoid(gate.await),
+        }),
+        flow.node,
+      )
+      const fiber = yield* Effect.forkChild(running(watched, [1, 2], [1]))
+      yield* TestClock.adjust("500 millis")
+      yield* gate.close
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(log, ["1", "hold"])
+      yield* gate.open
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(log, ["1", "hold", "release", "2"])
+    }))
 
   it.effect("lets a task go that waits, and the next one does its work once", () =>
     Effect.gen(function* () {
