@@ -103,6 +103,22 @@ describe("Deliver.route", () => {
       assert.deepStrictEqual(outgoing, ['named N4 AT 0={"name":"n4 at 0"}'])
     }))
 
+  it.effect("makes nothing of a value that goes nowhere", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(
+        Deliver.route({
+          topics: [Given],
+          to: (n) => n === 1 ? "elsewhere" : Given,
+          of: (n) => {
+            if (n === 1) throw new Error("not asked for")
+            return -n
+          },
+        }),
+      )
+      const { failed, outgoing } = yield* running(flow, [1, 2])
+      assert.deepStrictEqual([failed, outgoing], [["0 Unroutable"], ["numbers k=-2"]])
+    }))
+
   it.effect("names the record at which the choice throws", () =>
     Effect.gen(function* () {
       const flow = numbers.pipe(Deliver.route({
