@@ -109,17 +109,19 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     step: Step<SessionResult<B>, Late | Keyless>,
   ): void {
     const { window: { gap }, name, fold, emission: { mode } } = this.#options
+    // Where sessions have closed none can begin, nor begin earlier than it did: a key and a start name one session.
+    const before = timestamp < this.clock ? 0 : gap
     const bytes = keyBytes(batch, i)
     let slot = bytes === null ? undefined : this.#part.find(bytes, hashOfBytes(bytes))
     const joined: Array<Open<S>> = []
     const others: Array<Open<S>> = []
     for (const session of slot?.value ?? []) {
       const [first, last, , , known] = session
-      const isNear = known !== outdated && timestamp >= first - gap && timestamp <= last + gap
+      const isNear = known !== outdated && timestamp >= first - before && timestamp <= last + gap
       if (isNear) joined.push(session)
       else others.push(session)
     }
-    if (joined.length === 0 && timestamp < this.clock) return step.isLate(batch, i, late(timestamp, timestamp))
+    if (joined.length === 0 && before === 0) return step.isLate(batch, i, late(timestamp, timestamp))
     const key = slot?.key ?? groupKey(batch, i, name)
     if (typeof key !== "string") return step.fail(batch, i, key)
 

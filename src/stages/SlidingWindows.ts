@@ -26,16 +26,25 @@ type At<S> = S | Stamped<S>
 export const codec = <S>(state: Schema.Codec<S, unknown>, { mode }: Emission): Schema.Codec<At<S>, unknown> =>
   mode === "periods" ? Schema.Tuple([state, Schema.Finite, Schema.Finite]) : state
 
+/** The record that has changed something. */
+interface Touch {
+  readonly bytes: Uint8Array
+  readonly row: number
+  readonly clock: number
+}
+
+/** What has become of one time since results were emitted last: who changed it last, and who has added it. */
+interface Changed {
+  last: Touch
+  readonly added: Touch | undefined
+}
+
 /** All that is kept of a key, by time. */
 interface Timeline<S> {
   readonly key: string
   readonly times: Array<number>
   readonly slots: Array<Slot<At<S>>>
-  /** What has changed and is not emitted yet, and whether it is new: with the batch, or with the end of the period. */
-  changed: Map<number, boolean>
-  bytes: Uint8Array
-  row: number
-  clock: number
+  changed: Map<number, Changed>
 }
 
 /**
@@ -68,7 +77,7 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
       if (mode !== "periods") continue
       const [, changedAt, addedAt] = slot.value as Stamped<S>
       if (periodAt(changedAt, period) !== this.#period) continue
-      this.#change(timeline, time, periodAt(addedAt, period) === this.#period)
+      this.#change(timeline, time, periodAt(addedAt, period) === this.#period, nobody)
     }
   }
 
@@ -93,11 +102,11 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
     this.#period = periodAt(now, period)
     const { clock } = this
     const results = [...this.#changed].flatMap((timeline) =>
-      this.#ends(timeline, clock).map((end) => ({ timeline, end, bytes: Buffer.from(timeline.key) }))
+      this.#ends(timeline).map(({ end }) => ({ timeline, end, key: timeline.key }))
     )
-    results.sort((a, b) => a.end - b.end || (a.timeline.key < b.timeline.key ? -1 : 1))
-    for (const { timeline, end, bytes } of results) {
-      step.emit(this.#windowed(timeline, end, this.#resultAt(timeline, end)!, false), bytes, end, clock)
+    results.sort((a, b) => a.end - b.end || (a.key < b.key ? -1 : 1))
+    for (const { timeline, end, key } of results) {
+      step.emit(this.#windowed(timeline, end, this.#resultAt(timeline, end)!, false), Buffer.from(key), end, clock)
     }
     this.#settle()
   }
@@ -135,40 +144,42 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
     if (time < clock) step.isLate(batch, i, late(time, timestamp, true))
     step.folded++
 
-    if (mode === "final") return
-    if (mode === "updates") {
-      timeline.bytes = bytes!
-      timeline.row = step.row
-      timeline.clock = clock
-      this.#changed.delete(timeline)
-    }
-    this.#change(timeline, time, isNew)
+    if (mode === "updates") this.#change(timeline, time, isNew, { bytes: bytes!, row: step.row, clock })
+    if (mode === "periods") this.#change(timeline, time, isNew, nobody)
   }
 
   end(step: Step<Windowed<B>, Late | Keyless>): void {
     if (this.#options.emission.mode !== "updates") return
     for (const timeline of this.#changed) {
-      const { bytes, row, clock } = timeline
-      step.row = row
-      for (const end of this.#ends(timeline, this.clock)) {
+      for (const { end, touch: { bytes, row, clock } } of this.#ends(timeline)) {
+        step.row = row
         step.emit(this.#windowed(timeline, end, this.#resultAt(timeline, end)!, false), bytes, end, clock)
       }
     }
     this.#settle()
   }
 
-  /** The ends of the windows that are open and have changed, in order. */
-  #ends({ times, changed }: Timeline<S>, clock: number): ReadonlyArray<number> {
+  /** The ends of the windows that are open and have changed, and who did that last. */
+  #ends({ times, changed }: Timeline<S>): ReadonlyArray<{ readonly end: number; readonly touch: Touch }> {
     const { difference } = this.#options.window
-    const ends = new Set<number>()
-    for (const [time, isNew] of changed) {
+    const ends = new Map<number, Touch>()
+    const note = (end: number, touch: Touch) => {
+      const known = ends.get(end)
+      if (known === undefined || known.row <= touch.row) ends.set(end, touch)
+    }
+    for (const [time, { last, added }] of changed) {
       // Windows that hold the time end with a time up to `difference` later, or began after a time up to so much earlier.
       for (let i = lowerBound(times, time - 1 - difference); i < times.length && times[i]! <= time + difference; i++) {
-        if (times[i]! >= time) ends.add(times[i]!)
-        if (times[i]! < time || isNew && times[i] === time) ends.add(times[i]! + 1 + difference)
+        if (times[i]! >= time) note(times[i]!, last)
+        else note(times[i]! + 1 + difference, last)
       }
+      // Where that ends with a time it is that one's window too, and was there before.
+      const after = time + 1 + difference
+      if (added !== undefined && times[lowerBound(times, after)] !== after) note(after, added)
     }
-    return [...ends].filter((end) => end >= clock && this.#holds(times, end)).sort((a, b) => a - b)
+    return Array.from(ends, ([end, touch]) => ({ end, touch }))
+      .filter(({ end }) => end >= this.clock && this.#holds(times, end))
+      .sort((a, b) => a.touch.row - b.touch.row || a.end - b.end)
   }
 
   /** Whether the window with this end holds anything. */
@@ -208,29 +219,29 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
     if (timeline.times.length === 0) this.#timelines.delete(timeline.key)
   }
 
-  #change(timeline: Timeline<S>, time: number, isNew: boolean): void {
-    timeline.changed.set(time, isNew || timeline.changed.get(time) === true)
+  #change(timeline: Timeline<S>, time: number, isNew: boolean, touch: Touch): void {
+    const known = timeline.changed.get(time)
+    if (known !== undefined) known.last = touch
+    else timeline.changed.set(time, { last: touch, added: isNew ? touch : undefined })
     this.#changed.add(timeline)
   }
 
   #settle(): void {
-    for (const timeline of this.#changed) {
-      timeline.changed = new Map()
-      timeline.bytes = noBytes
-    }
+    for (const timeline of this.#changed) timeline.changed = new Map()
     this.#changed = new Set()
   }
 
   #timelineOf(key: string): Timeline<S> {
     const known = this.#timelines.get(key)?.value
     if (known !== undefined) return known
-    const timeline = { key, times: [], slots: [], changed: new Map(), bytes: noBytes, row: 0, clock: -Infinity }
+    const timeline = { key, times: [], slots: [], changed: new Map() }
     this.#timelines.add(new Entry<Timeline<S>>(key, timeline, 0))
     return timeline
   }
 }
 
-const noBytes = new Uint8Array(0)
+/** Where it does not matter who it was. */
+const nobody: Touch = { bytes: new Uint8Array(0), row: 0, clock: 0 }
 
 const insert = <S>(
   { times, slots }: Timeline<S>,

@@ -80,7 +80,9 @@ export const sliding = (
  * From the first to the last record of a key between which there is no silence of more than `gap`: records that are exactly
  * one gap apart are in one session. Sessions between which a record comes late grow together.
  *
- * A session stays open until stream time is later than its last record by more than gap and `grace` (none by default).
+ * A session stays open until stream time is later than its last record by more than gap and `grace` (none by default). A
+ * record from before that time is late, unless it falls between the first and the last record of an open session: a
+ * session does not begin, nor begin earlier than it did, where others have closed.
  */
 export const session = (options: { readonly gap: Duration.Input; readonly grace?: Duration.Input }): Session => ({
   _tag: "Session",
