@@ -83,13 +83,13 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
 
   /** Windows that end before this have closed. */
   get clock(): number {
-    return this.#store.streamTime - this.#options.window.grace
+    return Math.floor(this.#store.streamTime) - this.#options.window.grace
   }
 
   /** Closes the windows that stream time has passed by their grace, in the order of their ends. */
   advance(now: number, step: Step<Windowed<B>, Late | Keyless>): void {
-    const { window: { difference, grace }, emission: { mode, period } } = this.#options
-    while (this.#deadlines.next < now - grace) {
+    const { window: { difference }, emission: { mode, period } } = this.#options
+    while (this.#deadlines.next < this.clock) {
       const end = this.#deadlines.next
       const timeline = this.#deadlines.pop()!
       const value = this.#resultAt(timeline, end)
