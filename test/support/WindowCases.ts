@@ -1,6 +1,6 @@
 /** All kinds of windows with all ways of emission, in flows for the laws. */
 import { Schema } from "effect"
-import { Aggregate, Branch, Deliver, Flow, Fold, merge, Topic, Window } from "../../src/index.ts"
+import { Aggregate, Branch, Decode, Deliver, Flow, Fold, Ingest, merge, Topic, Window } from "../../src/index.ts"
 import {
   type Case,
   common,
@@ -8,7 +8,7 @@ import {
   moved,
   Others,
   read,
-  type Reading,
+  Reading,
   refuseOdd,
   routed,
   Sums,
@@ -43,6 +43,14 @@ export const Visits = Topic.make({
 })
 
 const total = Fold.sum(({ value }: Window.Windowed<ReadonlyArray<string>>) => value.length)
+
+/** Readings of which some are later than their arrival. */
+const Ahead = Topic.make({
+  ...common,
+  name: "ahead",
+  schema: Reading,
+  eventTime: ({ at }: Reading) => at + 100 * 60_000,
+})
 
 export const windowCases: ReadonlyArray<Case> = [
   ...each.flatMap(([name, window]): ReadonlyArray<Case> => {
@@ -82,6 +90,13 @@ export const windowCases: ReadonlyArray<Case> = [
     ),
     table: at,
     fansOut: true,
+  },
+  {
+    name: "decode within a bound, then sessions",
+    flow: Ingest.topic(Ahead).pipe(
+      Decode.within({ ahead: "10 seconds" }),
+      Aggregate.windowed({ name: "w", window: windows.session, fold: ids, emit: "final" }),
+    ),
   },
   {
     name: "sliding windows of a repartition",

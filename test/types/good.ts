@@ -1,16 +1,19 @@
 /** What must compile, with the types that it must have. */
 import { Effect, Schema } from "effect"
 import {
+  Aggregate,
   Branch,
   DeadLetter,
   Deliver,
   Failures,
   Flow,
+  Fold,
   Guarantee,
   merge,
   Pipeline,
   repartition,
   type Task,
+  Window,
 } from "../../src/index.ts"
 import type { Cluster } from "../../src/kafka/Cluster.ts"
 import { checked, Dlt, Paths } from "./support.ts"
@@ -48,3 +51,31 @@ export type MovedTags = Check<Eq<Tags<typeof moved>, "DecodeError">>
 
 export const both = checked.pipe(Flow.map(() => 1), merge(checked.pipe(Flow.map(() => "one"))))
 export type Both = Check<Eq<typeof both extends Flow.Flow<infer A, unknown, unknown, unknown> ? A : 0, string | number>>
+
+type Values<T> = T extends Flow.Flow<infer A, unknown, unknown, unknown> ? A : never
+
+export const sessions = checked.pipe(
+  Aggregate.windowed({
+    name: "sessions",
+    window: Window.session({ gap: "30 minutes" }),
+    fold: Fold.all({ clicks: Fold.count, last: Fold.max((click) => click.at) }),
+  }),
+)
+export const { clicks, last }: { readonly clicks: number; readonly last: number } =
+  (null as unknown as Values<typeof sessions>).value
+export type SessionTags = Check<Eq<Tags<typeof sessions>, "DecodeError" | "InvalidClick" | "Late" | "Keyless">>
+export const retracted: boolean = (null as unknown as Values<typeof sessions>).retracted
+
+export const tens = checked.pipe(Aggregate.count({ name: "tens", window: Window.count({ size: 10 }) }))
+export type CountTags = Check<Eq<Tags<typeof tens>, "DecodeError" | "InvalidClick" | "Keyless">>
+export type Tens = Check<Eq<Values<typeof tens>, Window.Counted<number>>>
+
+export const average = checked.pipe(
+  Aggregate.windowed({
+    name: "average",
+    window: Window.hopping({ size: "1 hour", every: "1 minute" }),
+    fold: Fold.map(Fold.average((click) => click.at), (at) => `${at}`),
+    emit: { every: "10 seconds" },
+  }),
+)
+export type Average = Check<Eq<Values<typeof average>, Window.Windowed<string>>>
