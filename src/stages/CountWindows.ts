@@ -8,6 +8,7 @@ import type { LoggedStore, Part, Slot } from "../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
 import { type Emission, periodAt } from "./Emission.ts"
 import type { Fold } from "./Fold.ts"
+import * as OneOrMany from "./OneOrMany.ts"
 import type { Step, Timed } from "./Timed.ts"
 import { type Count, type Counted, groupKey, type Keyless } from "./Window.ts"
 
@@ -21,7 +22,7 @@ export interface Options<in A, S, out B> {
 type Open<S> = readonly [start: number, end: number, state: S]
 
 /** How many records the key has had, its windows that are not full, oldest first, and where it matters when the last came. */
-type Counting<S> = readonly [records: number, open: ReadonlyArray<Open<S>>, changedAt?: number]
+type Counting<S> = readonly [records: number, open: OneOrMany.OneOrMany<Open<S>>, changedAt?: number]
 
 const isTimed = ({ timeout }: Count, { mode }: Emission): boolean => timeout !== undefined || mode === "periods"
 
@@ -30,7 +31,8 @@ export const codec = <S>(
   window: Count,
   emission: Emission,
 ): Schema.Codec<Counting<S>, unknown> => {
-  const open = Schema.Array(Schema.Tuple([Schema.Finite, Schema.Finite, state]))
+  const tuple: Schema.Codec<Open<S>, unknown> = Schema.Tuple([Schema.Finite, Schema.Finite, state])
+  const open = OneOrMany.codec(tuple)
   return (isTimed(window, emission)
     ? Schema.Tuple([Schema.Int, open, Schema.Finite])
     : Schema.Tuple([Schema.Int, open])) as Schema.Codec<Counting<S>, unknown>
@@ -80,19 +82,19 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     while (this.#deadlines.next <= now) {
       const due = this.#deadlines.next
       const slot = this.#deadlines.pop()!
-      const [, open, changedAt] = slot.value!
+      const changedAt = slot.value![2]
       if (changedAt! + timeout! > due) {
         this.#deadlines.push(changedAt! + timeout!, slot)
         continue
       }
-      for (let n = 0; n < open.length; n++) step.emit(this.#result(slot, n, true), Buffer.from(slot.key), due, due)
+      this.#emitOpen(slot, true, Buffer.from(slot.key), due, step)
       this.#part.remove(slot)
     }
     if (mode !== "periods" || periodAt(now, period) === this.#period) return
     this.#period = periodAt(now, period)
     const waiting = (this.#waiting as Array<Waiting<S>>).sort((a, b) => a.slot.key < b.slot.key ? -1 : 1)
     this.#waiting = []
-    for (const { slot } of waiting) this.#emitOpen(slot, Buffer.from(slot.key), now, step)
+    for (const { slot } of waiting) this.#emitOpen(slot, false, Buffer.from(slot.key), now, step)
   }
 
   add(value: A, timestamp: number, i: number, batch: Batch<A, unknown>, step: Step<Counted<B>, Keyless>): void {
@@ -102,24 +104,24 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     let slot = bytes === null ? undefined : this.#part.find(bytes, hashOfBytes(bytes))
     const key = slot?.key ?? groupKey(batch, i, name)
     if (typeof key !== "string") return step.fail(batch, i, key)
-    const [records, known] = slot?.value ?? [0, []]
-    const open = known.map(([start, end, state]): Open<S> => [
+    const records = (slot?.value?.[0] ?? 0) + 1
+    let open = openOf(slot).map(([start, end, state]): Open<S> => [
       Math.min(start, timestamp),
       Math.max(end, timestamp),
       fold.add(state, value),
     ])
-    if (records % every === 0) open.push([timestamp, timestamp, fold.add(fold.initial(), value)])
-    const counting: Counting<S> = this.#isTimed ? [records + 1, open, now] : [records + 1, open]
+    if ((records - 1) % every === 0) open.push([timestamp, timestamp, fold.add(fold.initial(), value)])
+    if (records >= size && (records - size) % every === 0) {
+      step.emit(this.#result(key, records, open, 0, true), bytes, now, now)
+      open = open.slice(1)
+    }
+    const kept = OneOrMany.compact(open)
+    const counting: Counting<S> = this.#isTimed ? [records, kept, now] : [records, kept]
     if (slot === undefined) {
       slot = this.#part.add(key, counting)
       if (timeout !== undefined) this.#deadlines.push(now + timeout, slot)
     } else this.#part.write(slot, counting)
     step.folded++
-    const oldest = records + 1 - size
-    if (oldest >= 0 && oldest % every === 0) {
-      step.emit(this.#result(slot, 0, true), bytes, now, now)
-      this.#part.write(slot, this.#isTimed ? [records + 1, open.slice(1), now] : [records + 1, open.slice(1)])
-    }
     if (mode === "updates") {
       if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
       this.#wait(slot, bytes!, step.row)
@@ -131,29 +133,35 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     for (const waiting of this.#waiting) {
       if (waiting === undefined) continue
       step.row = waiting.row
-      this.#emitOpen(waiting.slot, waiting.bytes, waiting.clock, step)
+      this.#emitOpen(waiting.slot, false, waiting.bytes, waiting.clock, step)
     }
     this.#waiting = []
   }
 
-  #emitOpen(slot: Slot<Counting<S>>, bytes: Uint8Array, clock: number, step: Step<Counted<B>, Keyless>): void {
+  #emitOpen(slot: Slot<Counting<S>>, final: boolean, bytes: Uint8Array, time: number, step: Step<Counted<B>, Keyless>) {
     slot.mark = 0
-    const length = slot.value?.[1].length ?? 0
-    for (let n = 0; n < length; n++) step.emit(this.#result(slot, n, false), bytes, clock, clock)
+    if (slot.value === undefined) return
+    const open = openOf(slot)
+    for (let n = 0; n < open.length; n++) {
+      step.emit(this.#result(slot.key, slot.value[0], open, n, final), bytes, time, time)
+    }
   }
 
   #wait(slot: Slot<Counting<S>>, bytes: Uint8Array, row: number): void {
     slot.mark = this.#waiting.push({ slot, bytes, row, clock: this.#store.streamTime })
   }
 
-  /** Of the key's window `n` among those that are open. */
-  #result({ key, value }: Slot<Counting<S>>, n: number, final: boolean): Counted<B> {
+  /** Of window `n` among those that were open when the key had so many records. */
+  #result(key: string, records: number, open: ReadonlyArray<Open<S>>, n: number, final: boolean): Counted<B> {
     const { window: { every }, fold } = this.#options
-    const [records, open] = value!
     const [start, end, state] = open[n]!
     const number = Math.floor((records - 1) / every) - (open.length - 1 - n)
     return { key, start, end, value: fold.result(state), final, number, count: records - number * every }
   }
 }
 
+const openOf = <S>(slot: Slot<Counting<S>> | undefined): ReadonlyArray<Open<S>> =>
+  slot?.value === undefined ? none : OneOrMany.listed(slot.value[1])
+
+const none: ReadonlyArray<never> = []
 const noBytes = new Uint8Array(0)

@@ -8,6 +8,7 @@ import type { LoggedStore, Part, Slot } from "../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
 import { type Emission, periodAt } from "./Emission.ts"
 import type { MergingFold } from "./Fold.ts"
+import * as OneOrMany from "./OneOrMany.ts"
 import type { Step, Timed } from "./Timed.ts"
 import { groupKey, type Keyless, type Late, late, type Session, type SessionResult } from "./Window.ts"
 
@@ -29,9 +30,10 @@ type Open<S> = readonly [first: number, last: number, state: S, changedAt?: numb
 
 /** The sessions of a key, by their first record. */
 type Sessions<S> = ReadonlyArray<Open<S>>
+type Kept<S> = OneOrMany.OneOrMany<Open<S>>
 
-export const codec = <S>(state: Schema.Codec<S, unknown>, { mode }: Emission): Schema.Codec<Sessions<S>, unknown> =>
-  Schema.Array(
+export const codec = <S>(state: Schema.Codec<S, unknown>, { mode }: Emission): Schema.Codec<Kept<S>, unknown> =>
+  OneOrMany.codec(
     mode === "periods"
       ? Schema.Tuple([
         Schema.Finite,
@@ -40,12 +42,12 @@ export const codec = <S>(state: Schema.Codec<S, unknown>, { mode }: Emission): S
         Schema.Finite,
         Schema.Literals([nothing, something, outdated]),
       ])
-      : Schema.Tuple([Schema.Finite, Schema.Finite, state]),
-  ) as Schema.Codec<Sessions<S>, unknown>
+      : Schema.Tuple([Schema.Finite, Schema.Finite, state]) as Schema.Codec<Open<S>, unknown>,
+  )
 
 /** A result that is to be emitted with its batch. */
 interface Waiting<S> {
-  readonly slot: Slot<Sessions<S>>
+  readonly slot: Slot<Kept<S>>
   readonly first: number
   /** What it last was, where it is retracted. */
   readonly gone: Open<S> | undefined
@@ -62,24 +64,24 @@ interface Waiting<S> {
  * the last record of any of its sessions; when it comes, those that have been extended get a new one.
  */
 export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late | Keyless> {
-  readonly #store: LoggedStore<Sessions<S>>
-  readonly #part: Part<Sessions<S>>
+  readonly #store: LoggedStore<Kept<S>>
+  readonly #part: Part<Kept<S>>
   readonly #options: Options<A, S, B>
-  readonly #deadlines = new Deadlines<Slot<Sessions<S>>>()
+  readonly #deadlines = new Deadlines<Slot<Kept<S>>>()
   #period: number
   #waiting: Array<Waiting<S>> = []
   /** Keys with something to emit at the end of the period. */
-  #changed: Array<Slot<Sessions<S>>> = []
+  #changed: Array<Slot<Kept<S>>> = []
 
-  constructor(store: LoggedStore<Sessions<S>>, options: Options<A, S, B>) {
+  constructor(store: LoggedStore<Kept<S>>, options: Options<A, S, B>) {
     this.#store = store
     this.#part = store.part("")
     this.#options = options
     const { mode, period } = options.emission
     this.#period = periodAt(store.streamTime, period)
     for (const slot of this.#part.slots) {
-      for (const [, last, , , known] of slot.value!) if (known !== outdated) this.#deadlines.push(last, slot)
-      if (mode === "periods" && slot.value!.some((session) => this.#isFresh(session))) this.#change(slot)
+      for (const [, last, , , known] of sessionsOf(slot)) if (known !== outdated) this.#deadlines.push(last, slot)
+      if (mode === "periods" && sessionsOf(slot).some((session) => this.#isFresh(session))) this.#change(slot)
     }
   }
 
@@ -113,14 +115,13 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     const before = timestamp < this.clock ? 0 : gap
     const bytes = keyBytes(batch, i)
     let slot = bytes === null ? undefined : this.#part.find(bytes, hashOfBytes(bytes))
-    const joined: Array<Open<S>> = []
-    const others: Array<Open<S>> = []
-    for (const session of slot?.value ?? []) {
-      const [first, last, , , known] = session
-      const isNear = known !== outdated && timestamp >= first - before && timestamp <= last + gap
-      if (isNear) joined.push(session)
-      else others.push(session)
-    }
+    const isNear = ([first, last, , , known]: Open<S>) =>
+      known !== outdated && timestamp >= first - before && timestamp <= last + gap
+    const open = sessionsOf(slot)
+    const [only] = open
+    // Nearly always there is one, and then nothing is copied.
+    const joined = open.length > 1 ? open.filter(isNear) : only !== undefined && isNear(only) ? open : none
+    const others = joined.length === open.length ? none : open.filter((session) => !joined.includes(session))
     if (joined.length === 0 && before === 0) return step.isLate(batch, i, late(timestamp, timestamp))
     const key = slot?.key ?? groupKey(batch, i, name)
     if (typeof key !== "string") return step.fail(batch, i, key)
@@ -135,12 +136,13 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
       if (n > 0) state = fold.merge(state, session[2])
     }
     state = fold.add(state, value)
-    const sessions: Array<Open<S>> = mode === "periods"
+    const sessions = mode === "periods"
       ? this.#stamped(first, last, state, joined, others)
-      : [...others, [first, last, state]]
-    if (sessions.length > 1) sessions.sort((a, b) => a[0] - b[0])
-    if (slot === undefined) slot = this.#part.add(key, sessions)
-    else this.#part.write(slot, sessions)
+      : others.length === 0
+      ? [[first, last, state] as const]
+      : [...others, [first, last, state] as const]
+    if (slot === undefined) slot = this.#part.add(key, kept(sessions))
+    else this.#part.write(slot, kept(sessions))
     if (joined.length === 0) this.#deadlines.push(last, slot)
     step.folded++
 
@@ -156,7 +158,7 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
       slot.mark = 0
       if (isOver) continue
       step.row = row
-      const session = gone ?? slot.value?.find((session) => session[0] === first)
+      const session = gone ?? sessionsOf(slot).find((session) => session[0] === first)
       if (session !== undefined) {
         step.emit(this.#result(slot.key, session, gone !== undefined), bytes, session[1], clock)
       }
@@ -165,10 +167,11 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
   }
 
   /** Closes what ends at `last`; what ends later gets its deadline anew. */
-  #close(slot: Slot<Sessions<S>>, last: number, step: Step<SessionResult<B>, Late | Keyless>): void {
+  #close(slot: Slot<Kept<S>>, last: number, step: Step<SessionResult<B>, Late | Keyless>): void {
     const left: Array<Open<S>> = []
     let next = Infinity
-    for (const session of slot.value ?? []) {
+    const open = sessionsOf(slot)
+    for (const session of open) {
       const isOutdated = session[4] === outdated
       if (session[1] === last && !isOutdated) {
         step.emit({ ...this.#result(slot.key, session, false), final: true }, Buffer.from(slot.key), last, last)
@@ -177,7 +180,7 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
       left.push(session)
       if (!isOutdated && session[1] > last && session[1] < next) next = session[1]
     }
-    if (left.length < (slot.value?.length ?? 0)) this.#keep(slot, left)
+    if (left.length < open.length) this.#keep(slot, left)
     if (next < Infinity) this.#deadlines.push(next, slot)
   }
 
@@ -188,7 +191,7 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     state: S,
     joined: Sessions<S>,
     others: Sessions<S>,
-  ): Array<Open<S>> {
+  ): Sessions<S> {
     const isKnown = ([, , , changedAt, known]: Open<S>) =>
       known === something || periodAt(changedAt!, this.#options.emission.period) !== this.#period
     const same = joined.find((session) => session[0] === first)
@@ -207,13 +210,14 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     const { clock } = this
     for (const slot of changed) {
       slot.mark = 0
-      for (const session of slot.value ?? []) {
+      const open = sessionsOf(slot)
+      for (const session of open) {
         if (!this.#isFresh(session)) continue
         const time = Math.max(session[1], clock)
         step.emit(this.#result(slot.key, session, session[4] === outdated), Buffer.from(slot.key), time, clock)
       }
-      const left = slot.value?.filter((session) => session[4] !== outdated) ?? []
-      if (left.length < (slot.value?.length ?? 0)) this.#keep(slot, left)
+      const left = open.filter((session) => session[4] !== outdated)
+      if (left.length < open.length) this.#keep(slot, left)
     }
   }
 
@@ -222,12 +226,12 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     return known === outdated || periodAt(changedAt!, this.#options.emission.period) === this.#period
   }
 
-  #change(slot: Slot<Sessions<S>>): void {
+  #change(slot: Slot<Kept<S>>): void {
     if (slot.mark === 0) slot.mark = this.#changed.push(slot)
   }
 
   /** Of a session that waits already only the latest counts. */
-  #wait(slot: Slot<Sessions<S>>, first: number, gone: Open<S> | undefined, bytes: Uint8Array, row: number): void {
+  #wait(slot: Slot<Kept<S>>, first: number, gone: Open<S> | undefined, bytes: Uint8Array, row: number): void {
     let after: Waiting<S> | undefined
     for (let place = slot.mark; place > 0;) {
       const waiting = this.#waiting[place - 1]!
@@ -242,12 +246,20 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     slot.mark = this.#waiting.push({ slot, first, gone, bytes, row, clock: this.clock, previous, isOver: false })
   }
 
-  #keep(slot: Slot<Sessions<S>>, sessions: Sessions<S>): void {
+  #keep(slot: Slot<Kept<S>>, sessions: Sessions<S>): void {
     if (sessions.length === 0) this.#part.remove(slot)
-    else this.#part.write(slot, sessions)
+    else this.#part.write(slot, kept(sessions))
   }
 
   #result(key: string, [first, last, state]: Open<S>, retracted: boolean): SessionResult<B> {
     return { key, start: first, end: last, value: this.#options.fold.result(state), final: false, retracted }
   }
 }
+
+const none: ReadonlyArray<never> = []
+
+const sessionsOf = <S>(slot: Slot<Kept<S>> | undefined): Sessions<S> =>
+  slot?.value === undefined ? none : OneOrMany.listed(slot.value)
+
+const kept = <S>(sessions: Sessions<S>): Kept<S> =>
+  OneOrMany.compact(sessions.length === 1 ? sessions : sessions.toSorted((a, b) => a[0] - b[0]))

@@ -44,7 +44,7 @@ interface Timeline<S> {
   readonly key: string
   readonly times: Array<number>
   readonly slots: Array<Slot<At<S>>>
-  changed: Map<number, Changed>
+  changed: Map<number, Changed> | undefined
 }
 
 /**
@@ -160,7 +160,7 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
   }
 
   /** The ends of the windows that are open and have changed, and who did that last. */
-  #ends({ times, changed }: Timeline<S>): ReadonlyArray<{ readonly end: number; readonly touch: Touch }> {
+  #ends({ times, changed = new Map() }: Timeline<S>): ReadonlyArray<{ readonly end: number; readonly touch: Touch }> {
     const { difference } = this.#options.window
     const ends = new Map<number, Touch>()
     const note = (end: number, touch: Touch) => {
@@ -215,26 +215,27 @@ export class SlidingWindows<A, S, B> implements Timed<A, Windowed<B>, Late | Key
   #forget(timeline: Timeline<S>): void {
     const time = timeline.times.shift()!
     this.#part.remove(timeline.slots.shift()!)
-    timeline.changed.delete(time)
+    timeline.changed?.delete(time)
     if (timeline.times.length === 0) this.#timelines.delete(timeline.key)
   }
 
   #change(timeline: Timeline<S>, time: number, isNew: boolean, touch: Touch): void {
-    const known = timeline.changed.get(time)
+    const changed = timeline.changed ??= new Map()
+    const known = changed.get(time)
     if (known !== undefined) known.last = touch
-    else timeline.changed.set(time, { last: touch, added: isNew ? touch : undefined })
+    else changed.set(time, { last: touch, added: isNew ? touch : undefined })
     this.#changed.add(timeline)
   }
 
   #settle(): void {
-    for (const timeline of this.#changed) timeline.changed = new Map()
+    for (const timeline of this.#changed) timeline.changed = undefined
     this.#changed = new Set()
   }
 
   #timelineOf(key: string): Timeline<S> {
     const known = this.#timelines.get(key)?.value
     if (known !== undefined) return known
-    const timeline = { key, times: [], slots: [], changed: new Map() }
+    const timeline = { key, times: [], slots: [], changed: undefined }
     this.#timelines.add(new Entry<Timeline<S>>(key, timeline, 0))
     return timeline
   }
