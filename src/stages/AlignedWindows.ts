@@ -17,7 +17,7 @@ export interface Options<in A, S, out B, K> {
   readonly emission: Emission
 }
 
-/** A result that is to be emitted with its batch, or with the end of its period. */
+/** A result that is to be emitted with its batch. */
 interface Waiting<K> {
   readonly slot: Slot<K>
   readonly start: number
@@ -37,6 +37,8 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
   #part: Part<K> | undefined
   #period: number
   #waiting: Array<Waiting<K> | undefined> = []
+  /** What is to be emitted with the end of the period, by the start of its window. */
+  #changed = new Map<number, Array<Slot<K>>>()
 
   constructor(store: LoggedStore<K>, options: Options<A, S, B, K>) {
     this.#store = store
@@ -48,7 +50,7 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
       this.#opened(start, part)
       if (mode !== "periods") continue
       for (const slot of part.slots) {
-        if (periodAt(keeping.changedAt(slot.value!), period) === this.#period) this.#wait(slot, start, noBytes, 0)
+        if (periodAt(keeping.changedAt(slot.value!), period) === this.#period) this.#change(slot, start)
       }
     }
   }
@@ -94,7 +96,7 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
       if (mode === "updates") {
         if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
         this.#wait(slot, start, bytes!, step.row)
-      } else if (mode === "periods" && slot.mark === 0) this.#wait(slot, start, noBytes, 0)
+      } else if (mode === "periods" && slot.mark === 0) this.#change(slot, start)
     }
     if (start > timestamp - size) step.isLate(batch, i, late(start + size, timestamp, true))
     step.folded++
@@ -119,6 +121,7 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     }
     part.clear()
     this.#open.delete(start)
+    this.#changed.delete(start)
     if (start === this.#start) this.#start = NaN
     this.#oldest = Infinity
     for (const other of this.#open.keys()) if (other < this.#oldest) this.#oldest = other
@@ -126,14 +129,21 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
 
   /** Emits what has changed in a period that is over, by start and then by key. */
   #emitPeriod(step: Step<Windowed<B>, Late | Keyless>): void {
-    const waiting = (this.#waiting as Array<Waiting<K>>).filter(({ slot }) => slot.value !== undefined)
-    waiting.sort((a, b) => a.start - b.start || (a.slot.key < b.slot.key ? -1 : 1))
     const { clock } = this
-    for (const { slot, start } of waiting) {
-      slot.mark = 0
-      step.emit(this.#windowed(slot, start, false), Buffer.from(slot.key), start, clock)
+    for (const [start, slots] of Array.from(this.#changed).sort(([a], [b]) => a - b)) {
+      for (const slot of slots.sort((a, b) => a.key < b.key ? -1 : 1)) {
+        slot.mark = 0
+        step.emit(this.#windowed(slot, start, false), Buffer.from(slot.key), start, clock)
+      }
     }
-    this.#waiting = []
+    this.#changed.clear()
+  }
+
+  #change(slot: Slot<K>, start: number): void {
+    const slots = this.#changed.get(start)
+    if (slots === undefined) this.#changed.set(start, [slot])
+    else slots.push(slot)
+    slot.mark = 1
   }
 
   #wait(slot: Slot<K>, start: number, bytes: Uint8Array, row: number): void {
@@ -159,5 +169,3 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     return part
   }
 }
-
-const noBytes = new Uint8Array(0)

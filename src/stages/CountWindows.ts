@@ -38,7 +38,7 @@ export const codec = <S>(
     : Schema.Tuple([Schema.Int, open])) as Schema.Codec<Counting<S>, unknown>
 }
 
-/** A key whose windows are to be emitted with their batch, or with the end of the period. */
+/** A key whose windows are to be emitted with their batch. */
 interface Waiting<S> {
   readonly slot: Slot<Counting<S>>
   readonly bytes: Uint8Array
@@ -56,6 +56,8 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
   readonly #isTimed: boolean
   #period: number
   #waiting: Array<Waiting<S> | undefined> = []
+  /** Keys whose windows are to be emitted with the end of the period. */
+  #changed: Array<Slot<Counting<S>>> = []
 
   constructor(store: LoggedStore<Counting<S>>, options: Options<A, S, B>) {
     this.#store = store
@@ -67,7 +69,7 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     for (const slot of this.#part.slots) {
       const [, , changedAt] = slot.value!
       if (window.timeout !== undefined) this.#deadlines.push(changedAt! + window.timeout, slot)
-      if (mode === "periods" && periodAt(changedAt!, period) === this.#period) this.#wait(slot, noBytes, 0)
+      if (mode === "periods" && periodAt(changedAt!, period) === this.#period) this.#change(slot)
     }
   }
 
@@ -92,9 +94,9 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     }
     if (mode !== "periods" || periodAt(now, period) === this.#period) return
     this.#period = periodAt(now, period)
-    const waiting = (this.#waiting as Array<Waiting<S>>).sort((a, b) => a.slot.key < b.slot.key ? -1 : 1)
-    this.#waiting = []
-    for (const { slot } of waiting) this.#emitOpen(slot, false, Buffer.from(slot.key), now, step)
+    const changed = this.#changed.sort((a, b) => a.key < b.key ? -1 : 1)
+    this.#changed = []
+    for (const slot of changed) this.#emitOpen(slot, false, Buffer.from(slot.key), now, step)
   }
 
   add(value: A, timestamp: number, i: number, batch: Batch<A, unknown>, step: Step<Counted<B>, Keyless>): void {
@@ -125,7 +127,7 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     if (mode === "updates") {
       if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
       this.#wait(slot, bytes!, step.row)
-    } else if (mode === "periods" && slot.mark === 0) this.#wait(slot, noBytes, 0)
+    } else if (mode === "periods" && slot.mark === 0) this.#change(slot)
   }
 
   end(step: Step<Counted<B>, Keyless>): void {
@@ -147,6 +149,10 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     }
   }
 
+  #change(slot: Slot<Counting<S>>): void {
+    slot.mark = this.#changed.push(slot)
+  }
+
   #wait(slot: Slot<Counting<S>>, bytes: Uint8Array, row: number): void {
     slot.mark = this.#waiting.push({ slot, bytes, row, clock: this.#store.streamTime })
   }
@@ -164,4 +170,3 @@ const openOf = <S>(slot: Slot<Counting<S>> | undefined): ReadonlyArray<Open<S>> 
   slot?.value === undefined ? none : OneOrMany.listed(slot.value[1])
 
 const none: ReadonlyArray<never> = []
-const noBytes = new Uint8Array(0)

@@ -22,7 +22,7 @@ export interface Options<in A, S, out B, K> {
   readonly emission: Emission
 }
 
-/** A result that is to be emitted with its batch, or with the end of the period. */
+/** A result that is to be emitted with its batch. */
 interface Waiting<K> {
   readonly slot: Slot<K>
   readonly bytes: Uint8Array
@@ -37,6 +37,8 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
   readonly #options: Options<A, S, B, K>
   #period: number
   #waiting: Array<Waiting<K> | undefined> = []
+  /** What is to be emitted with the end of the period. */
+  #changed: Array<Slot<K>> = []
 
   constructor(store: LoggedStore<K>, options: Options<A, S, B, K>) {
     this.#store = store
@@ -46,7 +48,7 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
     this.#period = periodAt(store.streamTime, period)
     if (mode !== "periods") return
     for (const slot of this.#part.slots) {
-      if (periodAt(keeping.changedAt(slot.value!), period) === this.#period) this.#wait(slot, noBytes, 0, 0)
+      if (periodAt(keeping.changedAt(slot.value!), period) === this.#period) this.#change(slot)
     }
   }
 
@@ -59,10 +61,10 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
   advance(now: number, step: Step<Running<B>, Keyless>): void {
     const { fold, keeping, emission: { mode, period } } = this.#options
     if (mode !== "periods" || periodAt(now, period) === this.#period) return
-    const waiting = (this.#waiting as Array<Waiting<K>>).sort((a, b) => a.slot.key < b.slot.key ? -1 : 1)
-    this.#waiting = []
+    const changed = this.#changed.sort((a, b) => a.key < b.key ? -1 : 1)
+    this.#changed = []
     const { clock } = this
-    for (const { slot } of waiting) {
+    for (const slot of changed) {
       slot.mark = 0
       const value = fold.result(keeping.state(slot.value!))
       step.emit({ key: slot.key, value }, Buffer.from(slot.key), keeping.changedAt(slot.value!), clock)
@@ -84,7 +86,7 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
     if (mode === "updates") {
       if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
       this.#wait(slot, bytes!, step.row, timestamp)
-    } else if (slot.mark === 0) this.#wait(slot, noBytes, 0, 0)
+    } else if (slot.mark === 0) this.#change(slot)
   }
 
   end(step: Step<Running<B>, Keyless>): void {
@@ -100,9 +102,11 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
     this.#waiting = []
   }
 
+  #change(slot: Slot<K>): void {
+    slot.mark = this.#changed.push(slot)
+  }
+
   #wait(slot: Slot<K>, bytes: Uint8Array, row: number, timestamp: number): void {
     slot.mark = this.#waiting.push({ slot, bytes, row, timestamp, clock: this.#store.streamTime })
   }
 }
-
-const noBytes = new Uint8Array(0)
