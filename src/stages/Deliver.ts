@@ -124,11 +124,13 @@ const deliver = <A, F>(
       failures.push(failing(batch, i, unroutable))
       continue
     }
-    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
     const isGone = isDeleted !== undefined && ask(isDeleted, batch, i)
-    const value = isGone ? tombstone(topic, key) : written(topic, key, made[i])
-    if (value instanceof Undeliverable) {
-      failures.push(failing(batch, i, value))
+    const value = isGone ? null : encoded(topic, made[i])
+    const isEncoded = !(value instanceof Undeliverable)
+    const key = topic.key === null || !isEncoded ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
+    const problem = isGone && key === null ? keyless(topic) : isEncoded ? tooLarge(topic, key, value) : value
+    if (!isEncoded || problem !== undefined) {
+      failures.push(failing(batch, i, problem!))
       continue
     }
     const out = {
@@ -164,8 +166,10 @@ const deliverChanges = <A extends B, B, F>(
     const changed = values[i]!.row
     const at = row(batch, i)
     const key = keyBytes(batch, i)
-    const value = changed === undefined ? null : written(topic, key, changed)
-    const problem = value instanceof Undeliverable ? value : misplaced(batch, i, topic, key)
+    const value = changed === undefined ? null : encoded(topic, changed)
+    const problem = value instanceof Undeliverable
+      ? value
+      : tooLarge(topic, key, value) ?? misplaced(batch, i, topic, key)
     if (problem !== undefined) {
       failures.push(failing(batch, i, problem))
       continue
@@ -182,9 +186,8 @@ const deliverChanges = <A extends B, B, F>(
   return fail<Change<A>, F, Undeliverable>(sending(batch, outgoing), failures)
 }
 
-/** The value of a deletion; or why it would delete nothing. */
-const tombstone = (topic: AnyTopic, key: Uint8Array | null): null | Undeliverable =>
-  key === null ? undeliverable(topic, "key", "a deletion needs a key, and this one has none") : null
+const keyless = (topic: AnyTopic): Undeliverable =>
+  undeliverable(topic, "key", "a deletion needs a key, and this one has none")
 
 /** The event time of a deletion. */
 const goneAt = ({ source, time, rows }: Batch<unknown, unknown>, i: number): Headers => {
@@ -212,13 +215,15 @@ const misplaced = <B>(
   return undeliverable(topic, "key", `topic ${topic.name} has another key for this row than its record`)
 }
 
-/** The bytes of a value, or why `topic` does not take them. */
-const written = <B>(topic: Topic<B>, key: Uint8Array | null, value: B): Uint8Array | Undeliverable => {
-  const encoded = topic.encode(value)
-  if (Result.isFailure(encoded)) return undeliverable(topic, encoded.failure.field, encoded.failure.message)
-  const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
-  if (size <= topic.maxMessageBytes) return encoded.success
-  return undeliverable(
+/** The bytes of a value, or why `topic` does not take it. */
+const encoded = (topic: AnyTopic, value: unknown): Uint8Array | Undeliverable => {
+  const result = topic.encode(value)
+  return Result.isSuccess(result) ? result.success : undeliverable(topic, result.failure.field, result.failure.message)
+}
+
+const tooLarge = (topic: AnyTopic, key: Uint8Array | null, value: Uint8Array | null): Undeliverable | undefined => {
+  const size = (value?.length ?? 0) + (key?.length ?? 0) + batchOverhead
+  return size <= topic.maxMessageBytes ? undefined : undeliverable(
     topic,
     "",
     `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`,
