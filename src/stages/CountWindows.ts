@@ -3,7 +3,6 @@ import { Buffer } from "node:buffer"
 import { Schema } from "effect"
 import type { Batch } from "../Batch.ts"
 import { keyBytes } from "../Batch.ts"
-import { hashOfBytes } from "../state/KeyHash.ts"
 import type { LoggedStore, Part, Slot } from "../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
 import { type Emission, periodAt } from "./Emission.ts"
@@ -103,7 +102,7 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     const { window: { size, every, timeout }, name, fold, emission: { mode } } = this.#options
     const now = this.#store.streamTime
     const bytes = keyBytes(batch, i)
-    let slot = bytes === null ? undefined : this.#part.find(bytes, hashOfBytes(bytes))
+    let slot = bytes === null ? undefined : this.#part.find(bytes)
     const key = slot?.key ?? groupKey(batch, i, name)
     if (typeof key !== "string") return step.fail(batch, i, key)
     const records = (slot?.value?.[0] ?? 0) + 1

@@ -2,7 +2,6 @@
 import { Buffer } from "node:buffer"
 import type { Batch } from "../Batch.ts"
 import { keyBytes } from "../Batch.ts"
-import { hashOfBytes } from "../state/KeyHash.ts"
 import type { LoggedStore, Part, Slot } from "../Task.ts"
 import { type Emission, type Keeping, periodAt } from "./Emission.ts"
 import type { Fold } from "./Fold.ts"
@@ -76,7 +75,7 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
     const { name, fold, keeping, emission: { mode } } = this.#options
     const now = this.#store.streamTime
     const bytes = keyBytes(batch, i)
-    let slot = bytes === null ? undefined : this.#part.find(bytes, hashOfBytes(bytes))
+    let slot = bytes === null ? undefined : this.#part.find(bytes)
     if (slot === undefined) {
       const key = groupKey(batch, i, name)
       if (typeof key !== "string") return step.fail(batch, i, key)

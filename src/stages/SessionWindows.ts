@@ -3,7 +3,6 @@ import { Buffer } from "node:buffer"
 import { Schema } from "effect"
 import type { Batch } from "../Batch.ts"
 import { keyBytes } from "../Batch.ts"
-import { hashOfBytes } from "../state/KeyHash.ts"
 import type { LoggedStore, Part, Slot } from "../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
 import { type Emission, periodAt } from "./Emission.ts"
@@ -114,7 +113,7 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     // Where sessions have closed none can begin, nor begin earlier than it did: a key and a start name one session.
     const before = timestamp < this.clock ? 0 : gap
     const bytes = keyBytes(batch, i)
-    let slot = bytes === null ? undefined : this.#part.find(bytes, hashOfBytes(bytes))
+    let slot = bytes === null ? undefined : this.#part.find(bytes)
     const isNear = ([first, last, , , known]: Open<S>) =>
       known !== outdated && timestamp >= first - before && timestamp <= last + gap
     const open = sessionsOf(slot)
