@@ -164,7 +164,11 @@ export const row = (batch: Batch<unknown, unknown>, i: number): number => batch.
 let lastUnit = 2 ** 32
 
 /** Units of their own for so many results of a fold: never equal to each other, nor to a row. */
-export const units = (count: number): Float64Array => Float64Array.from({ length: count }, () => ++lastUnit)
+export const units = (count: number): Float64Array => {
+  const made = new Float64Array(count)
+  for (let i = 0; i < count; i++) made[i] = ++lastUnit
+  return made
+}
 
 /** What value `i` fails with: its row, or its own unit. */
 export const unitOf = (batch: Batch<unknown, unknown>, i: number): number => batch.units?.[i] ?? row(batch, i)

@@ -103,8 +103,8 @@ export interface LoggedStore<V> extends Store<V> {
 export interface Part<V> {
   readonly name: string
   readonly slots: Iterable<Slot<V>> & { readonly size: number }
-  /** The slot of a key by its bytes and their hash (`KeyHash`): no text is made of a key that is known. */
-  find(bytes: Uint8Array, hash: number): Slot<V> | undefined
+  /** The slot of a key by its bytes, and their hash where that is at hand: no text is made of a key that is known. */
+  find(bytes: Uint8Array, hash?: number): Slot<V> | undefined
   /** Puts in a key that is not there. */
   add(key: string, value: V): Slot<V>
   write(slot: Slot<V>, value: V): void

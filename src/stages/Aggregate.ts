@@ -1,103 +1,129 @@
 /** Folding the values of a key into one, in windows or for ever. */
-import { Effect } from "effect"
-import type { Batch, Failed } from "../Batch.ts"
-import { addFailed, failing, gather, units, withoutRows } from "../Batch.ts"
-import { perTask, type Stage } from "../Flow.ts"
-import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
+import { Effect, type Schema, type Scope } from "effect"
+import type { Stage } from "../Flow.ts"
+import { Logged, type LoggedStore, type PipelineError, type StoreSpec } from "../Task.ts"
 import { AlignedWindows } from "./AlignedWindows.ts"
-import { type Emit, keeping, periodOf } from "./Emission.ts"
+import * as Counting from "./CountWindows.ts"
+import { type Emission, emission, type Emit, keeping } from "./Emission.ts"
 import * as Fold from "./Fold.ts"
-import { timed } from "./Timed.ts"
-import { type Aligned, groupKey, type Keyless, type Late, type Windowed } from "./Window.ts"
+import { type Running, RunningFold } from "./RunningFold.ts"
+import * as Sessions from "./SessionWindows.ts"
+import * as Sliding from "./SlidingWindows.ts"
+import { type Timed, timed } from "./Timed.ts"
+import type { Aligned, Any, Count, Failure, Keyless, Result, Session, Sliding as SlidingWindow } from "./Window.ts"
 
-export interface WindowedOptions<in A, in out S, out B> {
+export type { Emit, Running }
+
+export interface WindowedOptions<in A, in out S, out B, out W extends Any = Any> {
   /** Names the store, and with it the changelog topic. */
   readonly name: string
-  readonly window: Aligned
+  readonly window: W
   readonly fold: Fold.Fold<A, S, B>
   /** When results are emitted; `updates` by default. */
   readonly emit?: Emit
 }
 
+/** Windows that grow into each other, or are made of parts, need a fold that can be merged. */
+export interface MergingOptions<in A, in out S, out B, out W extends Any> extends WindowedOptions<A, S, B, W> {
+  readonly fold: Fold.MergingFold<A, S, B>
+}
+
 /**
- * Folds the values of each record key per window of event time.
+ * Folds the values of each record key per window.
  *
- * Windows close by stream time, in the order of their starts; a closed window stays closed over restarts. Memory is
- * bounded by the keys of the windows that are open: size plus grace behind stream time.
+ * Windows of event time close by stream time, in the order of their times; a closed window stays closed over restarts.
+ * Memory is bounded by the keys of the windows that are open: what they hold, and their grace, behind stream time.
  */
-export const windowed = <A, S, B>(
-  options: WindowedOptions<A, S, B>,
-): Stage<A, Windowed<B>, Late | Keyless, PipelineError, Logged> => {
-  const emit = options.emit ?? "updates"
-  const period = periodOf(emit)
-  const keeps = keeping(options.fold.state, period)
-  const spec = { name: options.name, value: keeps.codec, isParted: true, windows: { size: options.window.size } }
-  const open = Effect.gen(function* () {
-    const store = yield* (yield* Logged).store(spec)
-    const windows = new AlignedWindows(store, {
-      ...options,
-      keeping: keeps,
-      emit: typeof emit === "string" ? emit : "periods",
-      period: period ?? Infinity,
+export const windowed: {
+  <A, S, B, W extends Aligned | Count>(
+    options: WindowedOptions<A, S, B, W>,
+  ): Stage<A, Result<W, B>, Failure<W>, PipelineError, Logged>
+  <A, S, B, W extends Session | SlidingWindow>(
+    options: MergingOptions<A, S, B, W>,
+  ): Stage<A, Result<W, B>, Failure<W>, PipelineError, Logged>
+} = <A, S, B>(options: WindowedOptions<A, S, B>): never => stageOf(options) as unknown as never
+
+const stageOf = <A, S, B>(options: WindowedOptions<A, S, B>) => {
+  const { window, name } = options
+  const when = emission(options.emit ?? "updates")
+  const merging = { ...options, fold: options.fold as Fold.MergingFold<A, S, B>, emission: when }
+  switch (window._tag) {
+    case "Aligned": {
+      const keeps = keeping(options.fold.state, when)
+      const how = { ...merging, window, keeping: keeps }
+      const windows = { size: window.size }
+      return stage(
+        name,
+        "windowed",
+        keeps.codec,
+        { isParted: true, windows },
+        (store) => new AlignedWindows(store, how),
+      )
+    }
+    case "Session": {
+      const codec = Sessions.codec(options.fold.state, when)
+      return stage(
+        name,
+        "windowed",
+        codec,
+        {},
+        (store) => new Sessions.SessionWindows(store, { ...merging, window }),
+      )
+    }
+    case "Sliding": {
+      const codec = Sliding.codec(options.fold.state, when)
+      return stage(name, "windowed", codec, {}, (store) => new Sliding.SlidingWindows(store, { ...merging, window }))
+    }
+    case "Count": {
+      const codec = Counting.codec(options.fold.state, window, when)
+      return stage(name, "windowed", codec, {}, (store) => new Counting.CountWindows(store, { ...merging, window }))
+    }
+  }
+}
+
+const stage = <A, K, B, G>(
+  name: string,
+  kind: string,
+  value: Schema.Codec<K, unknown>,
+  kept: Pick<StoreSpec<K>, "isParted" | "windows">,
+  make: (store: LoggedStore<K>) => Timed<A, B, G>,
+): Stage<A, B, G, PipelineError, Logged> => {
+  const spec = { name, value, ...kept }
+  const open: Effect.Effect<readonly [LoggedStore<unknown>, Timed<A, B, G>], PipelineError, Logged | Scope.Scope> =
+    Effect.gen(function* () {
+      const store = yield* (yield* Logged).store(spec)
+      return [store as LoggedStore<unknown>, make(store)]
     })
-    return [store, windows] as const
-  })
-  return timed<A, Windowed<B>, Late | Keyless>(options.name, open, { stage: "windowed", stores: [spec] })
+  return timed(name, open, { stage: kind, stores: [spec] })
 }
 
 /** Values per key and minute are counted most often, so that has a name. */
-export const count = (
-  options: Pick<WindowedOptions<unknown, number, number>, "name" | "window" | "emit">,
-): Stage<unknown, Windowed<number>, Late | Keyless, PipelineError, Logged> => windowed({ ...options, fold: Fold.count })
+export const count = <W extends Any>(
+  options: { readonly name: string; readonly window: W; readonly emit?: Emit },
+): Stage<unknown, Result<W, number>, Failure<W>, PipelineError, Logged> =>
+  stageOf({ ...options, fold: Fold.count }) as unknown as Stage<
+    unknown,
+    Result<W, number>,
+    Failure<W>,
+    PipelineError,
+    Logged
+  >
 
 export interface RunningOptions<in A, in out S, out B> {
   /** Names the store, and with it the changelog topic. */
   readonly name: string
   readonly fold: Fold.Fold<A, S, B>
+  /** `updates` (the default) emits a key's result once per batch that changed it. */
+  readonly emit?: Exclude<Emit, "final">
 }
 
-/**
- * Folds all values of each record key and emits the key's result once per batch that changed it. Memory grows with the
- * number of keys.
- */
+/** Folds all values of each record key and emits the key's result as it changes. Memory grows with the number of keys. */
 export const running = <A, S, B>(
   options: RunningOptions<A, S, B>,
-): Stage<A, { readonly key: string; readonly value: B }, Keyless, PipelineError, Logged> => {
-  const spec = { name: options.name, value: options.fold.state }
-  return perTask<A, { readonly key: string; readonly value: B }, Keyless, never, never, PipelineError, Logged>(
-    Effect.gen(function* () {
-      const store = yield* (yield* Logged).store(spec)
-      return (batch) => Effect.sync(() => foldKeys(batch, store, options))
-    }),
-    { stage: "running", stores: [spec] },
-  )
-}
-
-const foldKeys = <A, S, B, F>(
-  batch: Batch<A, F>,
-  store: LoggedStore<S>,
-  { name, fold }: RunningOptions<A, S, B>,
-): Batch<{ readonly key: string; readonly value: B }, F | Keyless> => {
-  const touched = new Map<string, number>()
-  const without: Array<Failed<Keyless>> = []
-  let folded = 0
-  for (let i = 0; i < batch.values.length; i++) {
-    const key = groupKey(batch, i, name)
-    if (typeof key !== "string") {
-      addFailed(without, failing(batch, i, key))
-      continue
-    }
-    folded++
-    store.set(key, Fold.added(fold, store.get(key), batch, i))
-    touched.delete(key)
-    touched.set(key, i)
-  }
-  const last = Uint32Array.from(touched.values())
-  return {
-    ...gather(batch, Array.from(touched.keys(), (key) => ({ key, value: fold.result(store.get(key)!) })), last),
-    units: units(last.length),
-    outgoing: withoutRows(batch.outgoing, without),
-    failed: [...batch.failed, ...without],
-    folded: [...batch.folded, { stage: name, count: folded }],
-  }
+): Stage<A, Running<B>, Keyless, PipelineError, Logged> => {
+  const when: Emission = emission(options.emit ?? "updates")
+  if (when.mode === "final") throw new RangeError(`${options.name}: what is folded for ever is never final`)
+  const keeps = keeping(options.fold.state, when)
+  const how = { ...options, emission: when, keeping: keeps }
+  return stage(options.name, "running", keeps.codec, {}, (store) => new RunningFold(store, how))
 }

@@ -4,22 +4,20 @@ import type { Batch } from "../Batch.ts"
 import { keyBytes } from "../Batch.ts"
 import { hashOfBytes } from "../state/KeyHash.ts"
 import type { LoggedStore, Part, Slot } from "../Task.ts"
-import { type Keeping, periodAt } from "./Emission.ts"
-import { added, type Fold } from "./Fold.ts"
+import { type Emission, type Keeping, periodAt } from "./Emission.ts"
+import type { Fold } from "./Fold.ts"
 import type { Step, Timed } from "./Timed.ts"
-import { type Aligned, groupKey, type Keyless, Late, type Windowed } from "./Window.ts"
+import { type Aligned, groupKey, type Keyless, type Late, late, type Windowed } from "./Window.ts"
 
 export interface Options<in A, S, out B, K> {
   readonly name: string
   readonly window: Aligned
   readonly fold: Fold<A, S, B>
   readonly keeping: Keeping<S, K>
-  readonly emit: "updates" | "final" | "periods"
-  /** Of stream time, where results are emitted by periods. */
-  readonly period: number
+  readonly emission: Emission
 }
 
-/** A result that is to be emitted with its batch, or with the end of its period. */
+/** A result that is to be emitted with its batch. */
 interface Waiting<K> {
   readonly slot: Slot<K>
   readonly start: number
@@ -39,17 +37,20 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
   #part: Part<K> | undefined
   #period: number
   #waiting: Array<Waiting<K> | undefined> = []
+  /** What is to be emitted with the end of the period, by the start of its window. */
+  #changed = new Map<number, Array<Slot<K>>>()
 
   constructor(store: LoggedStore<K>, options: Options<A, S, B, K>) {
     this.#store = store
     this.#options = options
-    this.#period = periodAt(store.streamTime, options.period)
+    const { keeping, emission: { mode, period } } = options
+    this.#period = periodAt(store.streamTime, period)
     for (const part of store.parts()) {
       const start = Number(part.name)
       this.#opened(start, part)
-      if (options.emit !== "periods") continue
+      if (mode !== "periods") continue
       for (const slot of part.slots) {
-        if (options.keeping.isFresh(slot.value!, store.streamTime)) this.#wait(slot, start, noBytes, 0)
+        if (periodAt(keeping.changedAt(slot.value!), period) === this.#period) this.#change(slot, start)
       }
     }
   }
@@ -62,21 +63,21 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
 
   /** Closes the windows that stream time has passed by their grace, oldest first. */
   advance(now: number, step: Step<Windowed<B>, Late | Keyless>): void {
-    const { window: { size, grace }, emit, period } = this.#options
+    const { window: { size, grace }, emission: { mode, period } } = this.#options
     while (this.#oldest + size <= now - grace) this.#close(this.#oldest, step)
-    if (emit !== "periods" || periodAt(now, period) === this.#period) return
+    if (mode !== "periods" || periodAt(now, period) === this.#period) return
     this.#period = periodAt(now, period)
     this.#emitPeriod(step)
   }
 
   add(
-    _: A,
+    value: A,
     timestamp: number,
     i: number,
     batch: Batch<A, unknown>,
     step: Step<Windowed<B>, Late | Keyless>,
   ): void {
-    const { window: { size, every, grace }, name, fold, keeping, emit } = this.#options
+    const { window: { size, every, grace }, name, fold, keeping, emission: { mode } } = this.#options
     const newest = Math.floor(timestamp / every) * every
     const now = this.#store.streamTime
     const closed = now - grace
@@ -90,23 +91,24 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
       if (slot === undefined) {
         const key = groupKey(batch, i, name)
         if (typeof key !== "string") return step.fail(batch, i, key)
-        slot = part.add(key, keeping.keep(added(fold, undefined, batch, i), now))
-      } else part.write(slot, keeping.keep(added(fold, keeping.state(slot.value!), batch, i), now))
-      if (emit === "updates") {
+        slot = part.add(key, keeping.keep(fold.add(fold.initial(), value), now))
+      } else part.write(slot, keeping.keep(fold.add(keeping.state(slot.value!), value), now))
+      if (mode === "updates") {
         if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
         this.#wait(slot, start, bytes!, step.row)
-      } else if (emit === "periods" && slot.mark === 0) this.#wait(slot, start, noBytes, 0)
+      } else if (mode === "periods" && slot.mark === 0) this.#change(slot, start)
     }
     if (start > timestamp - size) step.isLate(batch, i, late(start + size, timestamp, true))
     step.folded++
   }
 
   end(step: Step<Windowed<B>, Late | Keyless>): void {
-    if (this.#options.emit !== "updates") return
+    if (this.#options.emission.mode !== "updates") return
     for (const waiting of this.#waiting) {
       if (waiting === undefined) continue
       const { slot, start, bytes, row, clock } = waiting
       slot.mark = 0
+      step.row = row
       if (slot.value !== undefined) step.emit(this.#windowed(slot, start, false), bytes, start, clock, row)
     }
     this.#waiting = []
@@ -119,6 +121,7 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     }
     part.clear()
     this.#open.delete(start)
+    this.#changed.delete(start)
     if (start === this.#start) this.#start = NaN
     this.#oldest = Infinity
     for (const other of this.#open.keys()) if (other < this.#oldest) this.#oldest = other
@@ -126,14 +129,21 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
 
   /** Emits what has changed in a period that is over, by start and then by key. */
   #emitPeriod(step: Step<Windowed<B>, Late | Keyless>): void {
-    const waiting = (this.#waiting as Array<Waiting<K>>).filter(({ slot }) => slot.value !== undefined)
-    waiting.sort((a, b) => a.start - b.start || (a.slot.key < b.slot.key ? -1 : 1))
     const { clock } = this
-    for (const { slot, start } of waiting) {
-      slot.mark = 0
-      step.emit(this.#windowed(slot, start, false), Buffer.from(slot.key), start, clock)
+    for (const [start, slots] of Array.from(this.#changed).sort(([a], [b]) => a - b)) {
+      for (const slot of slots.sort((a, b) => a.key < b.key ? -1 : 1)) {
+        slot.mark = 0
+        step.emit(this.#windowed(slot, start, false), Buffer.from(slot.key), start, clock)
+      }
     }
-    this.#waiting = []
+    this.#changed.clear()
+  }
+
+  #change(slot: Slot<K>, start: number): void {
+    const slots = this.#changed.get(start)
+    if (slots === undefined) this.#changed.set(start, [slot])
+    else slots.push(slot)
+    slot.mark = 1
   }
 
   #wait(slot: Slot<K>, start: number, bytes: Uint8Array, row: number): void {
@@ -159,12 +169,3 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     return part
   }
 }
-
-const noBytes = new Uint8Array(0)
-
-const late = (windowEnd: number, timestamp: number, partly?: true): Late =>
-  new Late({
-    message: `the window that ends at ${windowEnd} closed before this record of ${timestamp} came`,
-    windowEnd,
-    ...partly && { partly },
-  })

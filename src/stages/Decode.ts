@@ -1,5 +1,5 @@
 /** From bytes to values, by the contract of the topic they came from. */
-import { Effect, Function, Result, Schema } from "effect"
+import { Duration, Effect, Function, Result, Schema } from "effect"
 import type { Batch, Failed, Headers, Time } from "../Batch.ts"
 import { fail, gather, keyBytes, RecordDefect, row } from "../Batch.ts"
 import { type Flow, perTask } from "../Flow.ts"
@@ -16,13 +16,35 @@ export class DecodeError extends Schema.TaggedError<DecodeError>()("DecodeError"
   message: Schema.String,
 }) {}
 
+/** A record says that it happened later than it arrived, and by more than is taken. */
+export class FromTheFuture extends Schema.TaggedError<FromTheFuture>()("FromTheFuture", {
+  field: Schema.String,
+  message: Schema.String,
+  /** Milliseconds. */
+  ahead: Schema.Finite,
+}) {}
+
 /**
  * Decodes every record by its topic's schema, and takes event time from the contract's extractor (the Kafka timestamp
  * without one). Stream time is kept for every record that decodes, before any later stage drops it, and is committed with
  * the topic's position.
  */
 export const schema = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<A, F | DecodeError, E, R | Task> =>
-  decode<A, A>(false)(flow)
+  decode<A, A>(false, Infinity)(flow) as Flow<A, F | DecodeError, E, R | Task>
+
+/**
+ * Decodes like `schema`, and fails records whose event time is later than their arrival, the Kafka timestamp, by more than
+ * `ahead`: one sender whose clock is wrong then cannot move stream time, by which windows close for all. Where the
+ * contract has no event time, none fails.
+ */
+export const within = (options: { readonly ahead: Duration.Input }) => {
+  const ahead = Duration.toMillis(options.ahead)
+  if (!(ahead >= 0 && ahead < Infinity)) {
+    throw new RangeError(`Decode.within: ahead is a finite time of at least 0; it was ${ahead} milliseconds`)
+  }
+  return <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<A, F | DecodeError | FromTheFuture, E, R | Task> =>
+    decode<A, A>(false, ahead)(flow)
+}
 
 /**
  * Decodes every record as a change of the row of its key: a value by its topic's schema, like `schema`, and a null value,
@@ -33,17 +55,17 @@ export const schema = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<A, F | Dec
  * which stays as it is: what came before it is deleted, and nothing becomes late by it.
  */
 export const table = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<Change<A>, F | DecodeError, E, R | Task> =>
-  decode<A, Change<A>>(true)(flow)
+  decode<A, Change<A>>(true, Infinity)(flow) as Flow<Change<A>, F | DecodeError, E, R | Task>
 
-const decode = <A, B>(asTable: boolean) =>
-  perTask<Raw<A>, B, DecodeError, never, never, never, Task>(
+const decode = <A, B>(asTable: boolean, ahead: number) =>
+  perTask<Raw<A>, B, DecodeError | FromTheFuture, never, never, never, Task>(
     Effect.map(Task, (task) => {
       let clock: StreamTime | undefined
       return <F>(batch: Batch<Raw<A>, F>) =>
         Effect.sync(() => {
           clock ??= new StreamTime(task.clock(batch.source.topic))
           const topic = batch.source.topic as Topic<A>
-          return step<A, B, F>(batch, clock, asTable ? new Changes(topic) : new Values(topic))
+          return step<A, B, F>(batch, clock, asTable ? new Changes(topic) : new Values(topic), ahead)
         })
     }),
     { stage: "decode" },
@@ -100,7 +122,12 @@ class Changes<A> extends Values<A> {
 const timeless: Invalid = { field: "event time", message: "is not a time since 1970" }
 const keyless: Invalid = { field: "key", message: "a row of a table needs a key, and this record has none" }
 
-const step = <A, B, F>(batch: Batch<Raw<A>, F>, clock: StreamTime, reader: Reader): Batch<B, F | DecodeError> => {
+const step = <A, B, F>(
+  batch: Batch<Raw<A>, F>,
+  clock: StreamTime,
+  reader: Reader,
+  ahead: number,
+): Batch<B, F | DecodeError | FromTheFuture> => {
   const { source } = batch
   const length = batch.values.length
   const values: Array<B> = []
@@ -108,7 +135,7 @@ const step = <A, B, F>(batch: Batch<Raw<A>, F>, clock: StreamTime, reader: Reade
   const timestamps = new Float64Array(length)
   const clocks = new Float64Array(length)
   const rowClock = new Float64Array(source.length)
-  const failures: Array<Failed<DecodeError>> = []
+  const failures: Array<Failed<DecodeError | FromTheFuture>> = []
   const before = clock.clock
   if (source.silence !== undefined) clock.goOn(source.silence)
   const said: Array<Said> = []
@@ -123,6 +150,10 @@ const step = <A, B, F>(batch: Batch<Raw<A>, F>, clock: StreamTime, reader: Reade
     }
     const { time } = reader
     const arrival = source.timestamps[at]!
+    if (time !== undefined && time > arrival + ahead) {
+      failures.push({ row: at, reason: fromTheFuture(time - arrival, ahead) })
+      continue
+    }
     const kept = values.length
     from[kept] = i
     timestamps[kept] = time ?? Math.max(0, clock.now)
@@ -153,6 +184,13 @@ const writtenTime = (headers: Headers): number | undefined => {
   for (const [name, value] of headers) if (name === timeHeader) return Number(text(value))
   return undefined
 }
+
+const fromTheFuture = (ahead: number, most: number): FromTheFuture =>
+  new FromTheFuture({
+    field: "event time",
+    message: `is ${ahead} ms later than the record's arrival, and ${most} ms are taken`,
+    ahead,
+  })
 
 /** What a record of a repartition topic told of its writer. */
 interface Said {

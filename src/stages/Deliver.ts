@@ -1,7 +1,7 @@
 /** Results on their way to a topic. */
 import { Buffer } from "node:buffer"
 import { Result, Schema } from "effect"
-import type { Batch, Failed, Outgoing } from "../Batch.ts"
+import type { Batch, Failed, Headers, Outgoing } from "../Batch.ts"
 import { ask, fail, failing, keyBytes, type RecordContext, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
 import { type Any as AnyTopic, text, type Topic } from "../Topic.ts"
@@ -29,16 +29,34 @@ export const to =
 export const derived = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
   delivering(topic, of, {})
 
+export interface LatestOptions<in A> {
+  /**
+   * Whether a value says that there is nothing any more under its key: a tombstone is then written, a record without a
+   * value, which compaction takes as a deletion. It holds its event time in the header `millrace-time`, as `table` writes
+   * it. What `of` makes of such a value only serves for its key.
+   */
+  isDeleted?(value: A): boolean
+}
+
 /**
  * Like `derived`, for topics of which the last value per key counts: of the values that one batch has for a key, only the
  * last that does not fail is written.
  */
-export const latest = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
-  delivering(topic, of, { latest: true })
+export const latest = <A, B>(
+  topic: Topic<B>,
+  of: (value: A) => B,
+  options?: LatestOptions<A>,
+): Stage<A, A, Undeliverable> => delivering(topic, of, { latest: true }, options)
 
-const delivering = <A, B>(topic: Topic<B>, of: (value: A) => B, how: Pick<Outgoing, "latest">) =>
+const delivering = <A, B>(
+  topic: Topic<B>,
+  of: (value: A) => B,
+  how: Pick<Outgoing, "latest">,
+  options?: LatestOptions<A>,
+) =>
   each<A, A, Undeliverable>(
-    <F>(batch: Batch<A, F>) => deliver<A, F>(batch, () => topic, of, how) as Batch<A, F | Undeliverable>,
+    <F>(batch: Batch<A, F>) =>
+      deliver<A, F>(batch, () => topic, of, how, options?.isDeleted) as Batch<A, F | Undeliverable>,
     { stage: "deliver", writes: [topic] },
   )
 
@@ -93,6 +111,7 @@ const deliver = <A, F>(
   topicOf: (i: number) => AnyTopic | undefined,
   of: (value: A, record: RecordContext) => unknown,
   how: Pick<Outgoing, "latest">,
+  isDeleted?: (value: A) => boolean,
 ): Batch<A, F | Undeliverable | Unroutable> => {
   const { values, units } = batch
   const made = new Array<unknown>(values.length)
@@ -105,18 +124,26 @@ const deliver = <A, F>(
       failures.push(failing(batch, i, unroutable))
       continue
     }
-    const value = encoded(topic, made[i])
+    const isGone = isDeleted !== undefined && ask(isDeleted, batch, i)
+    const value = isGone ? null : encoded(topic, made[i])
     if (value instanceof Undeliverable) {
       failures.push(failing(batch, i, value))
       continue
     }
     const key = topic.key === null ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
-    const problem = tooLarge(topic, key, value)
+    const problem = isGone && key === null ? keyless(topic) : tooLarge(topic, key, value)
     if (problem !== undefined) {
       failures.push(failing(batch, i, problem))
       continue
     }
-    const out = { topic: topic.name, key, value, row: row(batch, i), ...how }
+    const out = {
+      topic: topic.name,
+      key,
+      value,
+      row: row(batch, i),
+      ...isGone && { headers: goneAt(batch, i) },
+      ...how,
+    }
     outgoing.push(units === undefined ? out : { ...out, unit: units[i]! })
   }
   return fail<A, F, Undeliverable | Unroutable>(sending(batch, outgoing), failures)
@@ -135,7 +162,7 @@ const deliverChanges = <A extends B, B, F>(
   batch: Batch<Change<A>, F>,
   topic: Topic<B>,
 ): Batch<Change<A>, F | Undeliverable> => {
-  const { values, units, time, source } = batch
+  const { values, units } = batch
   const outgoing: Array<Outgoing> = []
   const failures: Array<Failed<Undeliverable>> = []
   for (let i = 0; i < values.length; i++) {
@@ -150,17 +177,25 @@ const deliverChanges = <A extends B, B, F>(
       failures.push(failing(batch, i, problem))
       continue
     }
-    const deletedAt = time === undefined ? source.timestamps[at]! : time.timestamps[i]!
     outgoing.push({
       topic: topic.name,
       key,
       value: value as Uint8Array | null,
       row: at,
-      ...value === null && { headers: [[timeHeader, Buffer.from(String(deletedAt))]] },
+      ...value === null && { headers: goneAt(batch, i) },
       ...units !== undefined && { unit: units[i]! },
     })
   }
   return fail<Change<A>, F, Undeliverable>(sending(batch, outgoing), failures)
+}
+
+const keyless = (topic: AnyTopic): Undeliverable =>
+  undeliverable(topic, "key", "a deletion needs a key, and this one has none")
+
+/** The event time of a deletion. */
+const goneAt = ({ source, time, rows }: Batch<unknown, unknown>, i: number): Headers => {
+  const at = time === undefined ? source.timestamps[rows === undefined ? i : rows[i]!]! : time.timestamps[i]!
+  return [[timeHeader, Buffer.from(String(at))]]
 }
 
 /** Why the row of a change cannot be found again under its key. */

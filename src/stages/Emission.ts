@@ -7,17 +7,25 @@ import { Duration, Schema } from "effect"
  *
  * `every` limits the rate by stream time: whenever that passes a multiple of the duration, what has changed since the last
  * time is emitted, each result once and as it was before the record that moved time; a window that closes meanwhile
- * only as final. It does not depend on batches, nor on restarts.
+ * only as final. It depends neither on batches nor on restarts.
  */
 export type Emit = "updates" | "final" | { readonly every: Duration.Input }
 
-/** The length of a period of stream time, where emission goes by periods. */
-export const periodOf = (emit: Emit): number | undefined => {
-  if (typeof emit === "string") return undefined
-  const every = Duration.toMillis(emit.every)
-  if (Number.isInteger(every) && every > 0) return every
-  throw new RangeError(`results are emitted every so many whole milliseconds, at least 1; it was ${every}`)
+export interface Emission {
+  readonly mode: "updates" | "final" | "periods"
+  /** Of stream time, in milliseconds; `Infinity` where emission does not go by periods. */
+  readonly period: number
 }
+
+export const emission = (emit: Emit): Emission => {
+  if (typeof emit === "string") return { mode: emit, period: Infinity }
+  const period = Duration.toMillis(emit.every)
+  if (Number.isInteger(period) && period > 0) return { mode: "periods", period }
+  throw new RangeError(`results are emitted every so many whole milliseconds, at least 1; it was ${period}`)
+}
+
+/** Which period a time is in. */
+export const periodAt = (time: number, period: number): number => Math.floor(time / period)
 
 /**
  * How a state stands in its store. Where emission goes by periods, beside the stream time of its last change: that tells
@@ -25,30 +33,26 @@ export const periodOf = (emit: Emit): number | undefined => {
  */
 export interface Keeping<S, K> {
   readonly codec: Schema.Codec<K, unknown>
+  /** A state that has changed now. */
   keep(state: S, now: number): K
   state(kept: K): S
-  /** Whether the last change was in the period of `now`. */
-  isFresh(kept: K, now: number): boolean
+  /** Stream time of the last change, where it is kept. */
+  changedAt(kept: K): number
 }
 
-export const plainly = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, S> => ({
+export const keeping = <S>(codec: Schema.Codec<S, unknown>, { mode }: Emission): Keeping<S, unknown> =>
+  (mode === "periods" ? stamped(codec) : plain(codec)) as Keeping<S, unknown>
+
+const plain = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, S> => ({
   codec,
   keep: (state) => state,
   state: (kept) => kept,
-  isFresh: () => false,
+  changedAt: () => NaN,
 })
 
-export type Stamped<S> = readonly [changedAt: number, state: S]
-
-export const stamped = <S>(codec: Schema.Codec<S, unknown>, period: number): Keeping<S, Stamped<S>> => ({
+const stamped = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, readonly [changedAt: number, state: S]> => ({
   codec: Schema.Tuple([Schema.Finite, codec]),
   keep: (state, now) => [now, state],
   state: ([, state]) => state,
-  isFresh: ([changedAt], now) => periodAt(changedAt, period) === periodAt(now, period),
+  changedAt: ([changedAt]) => changedAt,
 })
-
-export const keeping = <S>(codec: Schema.Codec<S, unknown>, period: number | undefined): Keeping<S, unknown> =>
-  (period === undefined ? plainly(codec) : stamped(codec, period)) as Keeping<S, unknown>
-
-/** Which period a time is in. */
-export const periodAt = (time: number, period: number): number => Math.floor(time / period)

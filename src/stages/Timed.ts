@@ -1,7 +1,7 @@
 /** What stages with state and event time have in common: values one by one, and stream time between them. */
 import { Effect, type Scope } from "effect"
 import type { Batch, Dropped, Failed } from "../Batch.ts"
-import { addFailed, failing, row, units, withoutRows } from "../Batch.ts"
+import { addFailed, failing, RecordDefect, row, units, withoutRows } from "../Batch.ts"
 import { perTask, type Stage, type Uses } from "../Flow.ts"
 import type { Logged, LoggedStore, PipelineError } from "../Task.ts"
 
@@ -92,17 +92,22 @@ const through = <A, B, G, F>(
       rowClock[passed] = stage.clock
     }
   }
-  for (let i = 0; i < values.length; i++) {
-    const at = row(batch, i)
-    if (passed < at) pass(Math.min(at, source.length))
-    step.row = at
-    const timestamp = time === undefined ? source.timestamps[at]! : time.timestamps[i]!
-    advance(time === undefined ? timestamp : time.clock[i]!)
-    stage.add(values[i]!, timestamp, i, batch, step)
+  try {
+    for (let i = 0; i < values.length; i++) {
+      const at = row(batch, i)
+      if (passed < at) pass(Math.min(at, source.length))
+      step.row = at
+      const timestamp = time === undefined ? source.timestamps[at]! : time.timestamps[i]!
+      advance(time === undefined ? timestamp : time.clock[i]!)
+      stage.add(values[i]!, timestamp, i, batch, step)
+    }
+    pass(source.length)
+    if (time !== undefined) advance(time.now)
+    stage.end?.(step)
+  } catch (cause) {
+    // Also from a fold's result, where no value is at hand but the row whose time has closed a window.
+    throw cause instanceof RecordDefect ? cause : new RecordDefect({ ...batch, rows: undefined }, step.row, cause)
   }
-  pass(source.length)
-  if (time !== undefined) advance(time.now)
-  stage.end?.(step)
   return {
     ...batch,
     outgoing: withoutRows(batch.outgoing, step.failed),

@@ -1,4 +1,4 @@
-/** Windows over event time, and what happens to records that come after theirs has closed. */
+/** Windows, and what happens to records that come after theirs has closed. */
 import { isUtf8 } from "node:buffer"
 import { Duration, Schema } from "effect"
 import { type Batch, keyBytes } from "../Batch.ts"
@@ -13,6 +13,31 @@ export interface Aligned {
   readonly every: number
   readonly grace: number
 }
+
+/** Made by records, both ends included; milliseconds. */
+export interface Sliding {
+  readonly _tag: "Sliding"
+  readonly difference: number
+  readonly grace: number
+}
+
+/** Records with no silence of more than `gap` between them; milliseconds. */
+export interface Session {
+  readonly _tag: "Session"
+  readonly gap: number
+  readonly grace: number
+}
+
+/** So many records of a key, in the order they come. */
+export interface Count {
+  readonly _tag: "Count"
+  readonly size: number
+  readonly every: number
+  /** Milliseconds of stream time; `undefined` where windows wait for ever. */
+  readonly timeout: number | undefined
+}
+
+export type Any = Aligned | Sliding | Session | Count
 
 /**
  * Windows of one size, one after the other: every record is in exactly one. A window stays open until stream time has
@@ -36,6 +61,54 @@ export const hopping = (
   return { _tag: "Aligned", size, every, grace: millis("grace", options.grace ?? 0, 0) }
 }
 
+/**
+ * For every record of a key the window that ends with it, `[time - difference, time]`; and where others follow within
+ * the difference, the one that begins after it, `[time + 1, time + 1 + difference]`. Together these are all windows of
+ * that length that differ in what they hold, as KIP-450 has them for Kafka Streams.
+ *
+ * A window stays open until stream time is later than its end by more than `grace` (none by default).
+ */
+export const sliding = (
+  options: { readonly difference: Duration.Input; readonly grace?: Duration.Input },
+): Sliding => ({
+  _tag: "Sliding",
+  difference: millis("difference", options.difference, 1),
+  grace: millis("grace", options.grace ?? 0, 0),
+})
+
+/**
+ * From the first to the last record of a key between which there is no silence of more than `gap`: records that are exactly
+ * one gap apart are in one session. Sessions between which a record comes late grow together.
+ *
+ * A session stays open until stream time is later than its last record by more than gap and `grace` (none by default). A
+ * record from before that time is late, unless it falls between the first and the last record of an open session: a
+ * session does not begin, nor begin earlier than it did, where others have closed.
+ */
+export const session = (options: { readonly gap: Duration.Input; readonly grace?: Duration.Input }): Session => ({
+  _tag: "Session",
+  gap: millis("gap", options.gap, 1),
+  grace: millis("grace", options.grace ?? 0, 0),
+})
+
+/**
+ * Windows of `size` records of a key, whatever their time, in the order they come. A new one begins with every `every`th
+ * record: one after the other by default, overlapping where that is less than the size.
+ *
+ * Without `timeout` a key's windows wait for ever to be full, and memory grows with the number of keys. With it, windows
+ * close as they are once stream time has gone on by that much since the last record of their key, and the key is
+ * forgotten.
+ */
+export const count = (
+  options: { readonly size: number; readonly every?: number; readonly timeout?: Duration.Input },
+): Count => {
+  const { size, every = size } = options
+  if (!(Number.isInteger(size) && size >= 1 && Number.isInteger(every) && every >= 1 && every <= size)) {
+    throw new RangeError(`a window of records has a whole number of them, and 1 <= every <= size: ${every}, ${size}`)
+  }
+  const timeout = options.timeout === undefined ? undefined : millis("timeout", options.timeout, 1)
+  return { _tag: "Count", size, every, timeout }
+}
+
 /** A whole number of milliseconds, at least `least`. */
 const millis = (name: string, of: Duration.Input, least: number): number => {
   const millis = Duration.toMillis(of)
@@ -46,12 +119,38 @@ const millis = (name: string, of: Duration.Input, least: number): number => {
 /** The result of one key in one window. `final` once the window has closed: nothing is added to it any more. */
 export interface Windowed<out V> {
   readonly key: string
-  /** Milliseconds since 1970; the window is `[start, end)`. */
+  /** Milliseconds since 1970, and the first of the window; of a sliding window it may be negative. */
   readonly start: number
+  /** The first millisecond after a tumbling or hopping window; the last one of any other. */
   readonly end: number
   readonly value: V
   readonly final: boolean
 }
+
+/**
+ * The result of a session: `start` and `end` are the times of its first and its last record.
+ *
+ * An earlier start than before makes it another session for those who know it by key and start: the result that they may
+ * have is `retracted`, with what it last was. So are those of sessions that have grown into one that began earlier.
+ * Results that are only emitted as final are never retracted.
+ */
+export interface SessionResult<out V> extends Windowed<V> {
+  readonly retracted: boolean
+}
+
+/** The result of a count window: `start` and `end` are the times of its earliest and its latest record. */
+export interface Counted<out V> extends Windowed<V> {
+  /** Which of the key's windows it is: the first is 0, and again the first after a timeout. */
+  readonly number: number
+  /** How many records it holds; as many as its size when it closes, unless by a timeout. */
+  readonly count: number
+}
+
+/** What is emitted for a kind of window. */
+export type Result<W, V> = W extends Session ? SessionResult<V> : W extends Count ? Counted<V> : Windowed<V>
+
+/** What a record may fail with, by the kind of window. */
+export type Failure<W> = W extends Count ? Keyless : Late | Keyless
 
 /**
  * A record came after its window had closed: it is not in that window's result. The record itself goes on to be routed;
@@ -59,11 +158,18 @@ export interface Windowed<out V> {
  */
 export class Late extends Schema.TaggedError<Late>()("Late", {
   message: Schema.String,
-  /** The end of the last window that the record missed, exclusive; milliseconds since 1970. */
+  /** The end of the last window that the record missed, as results have it; milliseconds since 1970. */
   windowEnd: Schema.Number,
   /** Set where the record still counted in later windows. */
   partly: Schema.optionalKey(Schema.Literal(true)),
 }) {}
+
+export const late = (windowEnd: number, timestamp: number, partly?: true): Late =>
+  new Late({
+    message: `the window that ends at ${windowEnd} closed before this record of ${timestamp} came`,
+    windowEnd,
+    ...partly && { partly },
+  })
 
 /** A stage that groups by key met a record that has none, or one that is not text. */
 export class Keyless extends Schema.TaggedError<Keyless>()("Keyless", {

@@ -47,15 +47,18 @@ export const hashOfBytes = (bytes: Uint8Array): number => halfSipHash(bytes, byt
 let scratch = Buffer.allocUnsafeSlow(256)
 
 /** The same hash of a key that is text: that of its UTF-8 bytes. */
-export const hashOfText = (key: string): number => {
-  const { length } = key
+export const hashOfText = (key: string): number => hashWith(key, secret0, secret1)
+
+/** The hash of a text's UTF-8 bytes with keys that are given: the same on every machine. */
+export const hashWith = (text: string, k0: number, k1: number): number => {
+  const { length } = text
   if (length * 3 > scratch.length) scratch = Buffer.allocUnsafeSlow(length * 6)
   for (let i = 0; i < length; i++) {
-    const code = key.charCodeAt(i)
-    if (code > 127) return halfSipHash(scratch, scratch.write(key), secret0, secret1)
+    const code = text.charCodeAt(i)
+    if (code > 127) return halfSipHash(scratch, scratch.write(text), k0, k1)
     scratch[i] = code
   }
-  return halfSipHash(scratch, length, secret0, secret1)
+  return halfSipHash(scratch, length, k0, k1)
 }
 
 /** Whether bytes are the UTF-8 of a key. */

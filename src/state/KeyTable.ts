@@ -29,6 +29,8 @@ export class KeyTable<V> {
   #mask = least - 1
   /** By number; empty where one was removed. */
   #slots: Array<Slot<V> | undefined> = []
+  /** What was asked for last: values are mostly read and then written. */
+  #last: Slot<V> | undefined
   size = 0
 
   find(bytes: Uint8Array, hash: number): Slot<V> | undefined {
@@ -44,8 +46,9 @@ export class KeyTable<V> {
 
   get(key: string): Slot<V> | undefined {
     if (this.size === 0) return undefined
+    if (this.#last?.key === key) return this.#last
     const place = this.#placeOf(key, hashOfText(key))
-    return place === -1 ? undefined : this.#slots[this.#places[place * 2 + 1]! - 1]
+    return this.#last = place === -1 ? undefined : this.#slots[this.#places[place * 2 + 1]! - 1]
   }
 
   /** Adds a slot whose key is not there. */
@@ -60,6 +63,7 @@ export class KeyTable<V> {
   delete(key: string): void {
     const place = this.#placeOf(key, hashOfText(key))
     if (place === -1) return
+    this.#last = undefined
     this.#slots[this.#places[place * 2 + 1]! - 1] = undefined
     this.size--
     this.#close(place)
@@ -69,6 +73,7 @@ export class KeyTable<V> {
     this.#places = new Int32Array(least * 2)
     this.#mask = least - 1
     this.#slots = []
+    this.#last = undefined
     this.size = 0
   }
 

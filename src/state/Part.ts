@@ -1,4 +1,5 @@
 /** A part of a store: the keys of one window, or all keys of a store that is not in parts. */
+import { hashOfBytes } from "./KeyHash.ts"
 import { KeyTable, Slot } from "./KeyTable.ts"
 
 /** What one batch has changed in a part, and what it found there. */
@@ -29,7 +30,7 @@ export class JournaledPart<V> {
     this.#owner = owner
   }
 
-  find(bytes: Uint8Array, hash: number): Slot<V> | undefined {
+  find(bytes: Uint8Array, hash = hashOfBytes(bytes)): Slot<V> | undefined {
     return this.slots.find(bytes, hash)
   }
 

@@ -30,12 +30,15 @@ const Sums = Topic.make({
 const where = { topic: "in", partition: 0 }
 const changelog = "summing-sums-changelog"
 
-const summing = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
+const summing = (
+  guarantee: Pipeline.Guarantee<unknown, Cluster>,
+  fold: Fold.Fold<unknown, unknown, number> = Fold.count as Fold.Fold<unknown, unknown, number>,
+) =>
   Pipeline.make(
     "summing",
     Ingest.topic(In).pipe(
       Decode.schema,
-      Aggregate.running({ name: "sums", fold: Fold.count }),
+      Aggregate.running({ name: "sums", fold }),
       Deliver.to(Sums),
       Failures.routeAll(DeadLetter.to(Dlt)),
     ),
@@ -72,9 +75,9 @@ const setPosition = (offset: number) =>
   })
 
 /** What the pipeline fails with when it is started again. */
-const refusal = (guarantee: Pipeline.Guarantee<unknown, Cluster>) =>
+const refusal = (guarantee: Pipeline.Guarantee<unknown, Cluster>, fold?: Fold.Fold<unknown, unknown, number>) =>
   Effect.gen(function* () {
-    const fiber = yield* running(summing(guarantee))
+    const fiber = yield* running(summing(guarantee, fold))
     yield* until("the end", Effect.sync(() => fiber.pollUnsafe() !== undefined))
     return yield* Effect.flip(Fiber.join(fiber))
   })
@@ -117,6 +120,24 @@ describe("Changelog", () => {
       const error = yield* refusal(Guarantee.exactlyOnce())
       assert.strictEqual(error.reason, "State")
       assert.include(error.message, `changelog ${changelog} partition 0: it holds no positions`)
+    }),
+  )
+
+  test(
+    "stops a task whose fold keeps another kind of state than the one that was logged",
+    Effect.gen(function* () {
+      yield* counted(Guarantee.exactlyOnce())
+      const error = yield* refusal(
+        Guarantee.exactlyOnce(),
+        Fold.average(() => 1) as Fold.Fold<unknown, unknown, number>,
+      )
+      assert.strictEqual(error.reason, "State")
+      assert.isFalse(error.retriable)
+      assert.include(
+        error.message,
+        `changelog ${changelog} partition 0: the value at offset 0 is not what store sums holds: it was written by a ` +
+          "program whose state had another schema",
+      )
     }),
   )
 

@@ -40,6 +40,46 @@ describe("Deliver.latest", () => {
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* written(topic("to"), [0, 2, 6, 8]), ["k0=6", "k2=8"])
     }))
+
+  it.effect("writes a tombstone under the key of what is deleted, with its event time", () =>
+    Effect.gen(function* () {
+      const To = Topic.make({
+        name: "to",
+        description: "Test",
+        owner: "tests",
+        schema: Schema.Struct({ n: Schema.Int.check(Schema.isGreaterThan(0)) }),
+        partitions: 1,
+        key: ["its last digit", ({ n }) => String(Math.abs(n % 10))],
+      })
+      const flow = numbers.pipe(Deliver.latest(To, (n) => ({ n }), { isDeleted: (n) => n <= 0 }))
+      const given = [[12, "k", 5], [3, "k", 6], [-2, "k", 7], [13, "k", 8]] as const
+      const { batches } = yield* running(flow, given)
+      assert.deepStrictEqual(
+        batches.flatMap(({ outgoing }) =>
+          outgoing.map(({ key, value, headers = [] }) =>
+            `${key}=${value}${headers.map(([name, of]) => ` ${name}: ${Buffer.from(of)}`)}`
+          )
+        ),
+        ["2=null millrace-time: 7", '3={"n":13}'],
+      )
+    }))
+
+  it.effect("fails a deletion that has no key, and names the record where the question throws", () =>
+    Effect.gen(function* () {
+      const To = topic("to")
+      const keyless = numbers.pipe(Deliver.latest(To, (n) => n, { isDeleted: () => true }))
+      const { batches } = yield* running(keyless, [[1, null]])
+      assert.deepStrictEqual(
+        batches.flatMap(({ failed }) => failed.map(({ reason }) => `${reason._tag}: ${reason.message}`)),
+        ["Undeliverable: a deletion needs a key, and this one has none"],
+      )
+      const throwing = numbers.pipe(Deliver.latest(To, (n) => n, {
+        isDeleted: () => {
+          throw new Error("asked")
+        },
+      }))
+      assert.include(String(yield* Effect.exit(running(throwing, [1]))), "offset 0: Error: asked")
+    }))
 })
 
 describe("Deliver.route", () => {

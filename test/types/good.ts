@@ -1,11 +1,13 @@
 /** What must compile, with the types that it must have. */
 import { Effect, Schedule, Schema } from "effect"
 import {
+  Aggregate,
   Branch,
   DeadLetter,
   Deliver,
   Failures,
   Flow,
+  Fold,
   Guarantee,
   merge,
   Pipeline,
@@ -13,6 +15,7 @@ import {
   repartition,
   Retry,
   type Task,
+  Window,
 } from "../../src/index.ts"
 import type { Cluster } from "../../src/kafka/Cluster.ts"
 import { checked, Click, Clicks, Dlt, Paths, Slow } from "./support.ts"
@@ -96,3 +99,31 @@ export const kept = checked.pipe(
 export type KeptNeeds = Check<
   Eq<typeof kept extends Flow.Flow<unknown, unknown, unknown, infer R> ? R : 0, Task.Task | Task.Logged>
 >
+
+type Values<T> = T extends Flow.Flow<infer A, unknown, unknown, unknown> ? A : never
+
+export const sessions = checked.pipe(
+  Aggregate.windowed({
+    name: "sessions",
+    window: Window.session({ gap: "30 minutes" }),
+    fold: Fold.all({ clicks: Fold.count, last: Fold.max((click) => click.at) }),
+  }),
+)
+export const { clicks, last }: { readonly clicks: number; readonly last: number } =
+  (null as unknown as Values<typeof sessions>).value
+export type SessionTags = Check<Eq<Tags<typeof sessions>, "DecodeError" | "InvalidClick" | "Late" | "Keyless">>
+export const retracted: boolean = (null as unknown as Values<typeof sessions>).retracted
+
+export const tens = checked.pipe(Aggregate.count({ name: "tens", window: Window.count({ size: 10 }) }))
+export type CountTags = Check<Eq<Tags<typeof tens>, "DecodeError" | "InvalidClick" | "Keyless">>
+export type Tens = Check<Eq<Values<typeof tens>, Window.Counted<number>>>
+
+export const average = checked.pipe(
+  Aggregate.windowed({
+    name: "average",
+    window: Window.hopping({ size: "1 hour", every: "1 minute" }),
+    fold: Fold.map(Fold.average((click) => click.at), (at) => `${at}`),
+    emit: { every: "10 seconds" },
+  }),
+)
+export type Average = Check<Eq<Values<typeof average>, Window.Windowed<string>>>
