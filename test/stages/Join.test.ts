@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { DeadLetter, Decode, Failures, Flow, Ingest, Join, Table, Task, Topic } from "../../src/index.ts"
-import { type Rec, run, sources } from "../support/FlowRunner.ts"
+import { committed, type Rec, run, sources } from "../support/FlowRunner.ts"
 
 const Event = Schema.Struct({ at: Schema.Int, v: Schema.String })
 type Event = typeof Event.Type
@@ -296,6 +296,21 @@ describe("Join.asOf", () => {
         users: [["ann", 0, "u1"]],
       }))
       assert.include(String(exit), "topic orders partition 0 offset 1: Error: no")
+    }))
+
+  it.effect("lets a record wait once that is read again, with state that is ahead of positions", () =>
+    Effect.gen(function* () {
+      const given = (orders: ReadonlyArray<Row>, users: ReadonlyArray<Row>) =>
+        new Map([
+          [Orders as Topic.Any, sources(Orders, orders.map(rec), [1])],
+          [Users as Topic.Any, sources(Users, users.map(rec), [])],
+        ])
+      const before = yield* run(waiting, given([["ann", 10, "o1"]], [["ann", 5, "u1"]]))
+      const { stores } = committed(before.batches)
+      assert.strictEqual(stores.get("users-waiting")!.entries.size, 1)
+      const again = given([["ann", 10, "o1"], ["eva", 50, ""]], [["eva", 50, ""]])
+      const after = yield* run(waiting, again, { ...committed([]), stores })
+      assert.deepStrictEqual(after.batches.flatMap(({ values }) => values), ["o1+u1"])
     }))
 
   it("refuses a grace that is longer than the history", () => {
