@@ -1,0 +1,182 @@
+/** Joins as programs that die at each request of their work: what is committed in the end is as without. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import {
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Guarantee,
+  Ingest,
+  Join,
+  Pipeline,
+  Table,
+  Topic,
+} from "../../src/index.ts"
+import { atEveryStep, type Driver } from "../../src/testing/index.ts"
+
+const common = { description: "Test", owner: "tests", partitions: 2 }
+const time = ({ at }: { readonly at: number }) => at
+const Order = Schema.Struct({ id: Schema.String, user: Schema.NullOr(Schema.String), at: Schema.Int })
+const User = Schema.Struct({ id: Schema.String, name: Schema.String, at: Schema.Int })
+const Pair = Schema.Struct({ id: Schema.String, name: Schema.NullOr(Schema.String) })
+const Orders = Topic.make({ ...common, name: "orders", schema: Order, key: ["id", ({ id }) => id], eventTime: time })
+const Users = Topic.make({ ...common, name: "users", schema: User, key: ["id", ({ id }) => id], eventTime: time })
+const Pairs = Topic.make({ ...common, name: "pairs", schema: Pair, key: ["id", ({ id }) => id], cleanup: "compact" })
+const Dlt = Topic.bytes({ ...common, name: "dlt" })
+
+const pair = ({ id }: typeof Order.Type, user: typeof User.Type | undefined) => ({ id, name: user?.name ?? null })
+
+const via = Join.foreignKeyTopics({ name: "order-users", left: Orders, right: Users, row: Pair })
+
+const byReference = (guarantee: ReturnType<typeof Guarantee.exactlyOnce> | ReturnType<typeof Guarantee.atLeastOnce>) =>
+  Pipeline.make(
+    "by-reference",
+    Table.topic(Orders).pipe(
+      Join.foreignKey(Table.topic(Users), {
+        name: "order-users",
+        via,
+        foreignKey: ({ user }) => user,
+        kind: "left",
+        join: pair,
+        failed: DeadLetter.to(Dlt),
+      }),
+      Deliver.table(Pairs),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+    ),
+    guarantee,
+  )
+
+type Fed = readonly [key: string, user: string | null, at: number]
+
+const orders = (driver: Driver.Driver, ...fed: ReadonlyArray<Fed>) =>
+  driver.feed(Orders, fed.map(([id, user, at]) => ({ id, user, at })))
+const users = (driver: Driver.Driver, ...fed: ReadonlyArray<readonly [id: string, name: string, at: number]>) =>
+  driver.feed(Users, fed.map(([id, name, at]) => ({ id, name, at })))
+const tombstones = (driver: Driver.Driver, topic: Topic.Any, at: number, ...keys: ReadonlyArray<string>) =>
+  driver.feedBytes(
+    topic,
+    keys.map((key) => ({ key, value: null, headers: [["millrace-time", Buffer.from(String(at))]] })),
+  )
+
+const references = (driver: Driver.Driver) =>
+  Effect.gen(function* () {
+    yield* users(driver, ["ann", "Ann", 1], ["ben", "Ben", 1])
+    yield* orders(driver, ["o1", "ann", 2], ["o2", "ann", 2], ["o3", "cho", 2], ["o4", "ben", 2], ["o5", null, 2])
+    yield* driver.settle
+    yield* users(driver, ["ann", "Anna", 3], ["cho", "Cho", 3])
+    yield* orders(driver, ["o1", "ben", 3], ["o2", "cho", 3], ["o2", "ben", 2], ["o6", "ann", 3])
+    yield* tombstones(driver, Orders, 4, "o4")
+    yield* driver.feedBytes(Users, [{ key: "dee", value: "{" }])
+    yield* driver.settle
+    yield* tombstones(driver, Users, 5, "ben")
+    yield* orders(driver, ["o5", "cho", 5], ["o6", null, 5])
+    yield* driver.settle
+    return {
+      pairs: [...yield* driver.latest(Pairs)].map(([id, { name }]) => `${id} ${name}`).sort(),
+      dead: (yield* driver.readBytes(Dlt)).length,
+    }
+  })
+
+const referenced = ["o1 null", "o2 Cho", "o3 Cho", "o5 Cho", "o6 null"]
+
+describe("a foreign-key join", () => {
+  it.effect(
+    "is as without a crash when its program dies at any request",
+    () =>
+      Effect.gen(function* () {
+        const crashes = yield* atEveryStep({ pipelines: byReference(Guarantee.exactlyOnce()) }, (driver) =>
+          Effect.map(references(driver), (results) => {
+            assert.deepStrictEqual(results, { pairs: referenced, dead: 1 })
+            return results
+          }))
+        assert.isAbove(crashes, 50)
+      }),
+    120_000,
+  )
+
+  it.effect(
+    "comes to the same table where records may repeat",
+    () =>
+      Effect.gen(function* () {
+        const crashes = yield* atEveryStep({ pipelines: byReference(Guarantee.atLeastOnce()) }, (driver) =>
+          Effect.map(references(driver), ({ pairs }) => {
+            assert.deepStrictEqual(pairs, referenced)
+            return pairs
+          }))
+        assert.isAbove(crashes, 50)
+      }),
+    120_000,
+  )
+})
+
+const Joined = Topic.make({ ...common, name: "joined", schema: Pair, key: ["id", ({ id }) => id] })
+
+/** Orders by the key of their user, so that both are in one place. */
+const ByUser = Topic.make({
+  ...common,
+  name: "orders-by-user",
+  schema: Order,
+  key: ["user", (o) => o.user],
+  eventTime: time,
+})
+
+const byTime = Pipeline.make(
+  "by-time",
+  Ingest.topic(ByUser).pipe(
+    Decode.schema,
+    Join.asOf(Table.topic(Users), {
+      name: "users",
+      history: 100,
+      grace: 20,
+      value: Order,
+      kind: "left",
+      join: pair,
+    }),
+    Deliver.to(Joined),
+    Failures.routeAll(DeadLetter.to(Dlt)),
+  ),
+  Guarantee.exactlyOnce(),
+)
+
+describe("an as-of join", () => {
+  it.effect(
+    "is as without a crash when its program dies at any request, with records that wait",
+    () =>
+      Effect.gen(function* () {
+        const feed = (driver: Driver.Driver, ...fed: ReadonlyArray<Fed>) =>
+          driver.feed(ByUser, fed.map(([id, user, at]) => ({ id, user, at })))
+        const crashes = yield* atEveryStep({ pipelines: byTime }, (driver) =>
+          Effect.gen(function* () {
+            yield* users(driver, ["ann", "Ann", 1], ["ben", "Ben", 1])
+            yield* feed(driver, ["o1", "ann", 5], ["o2", "ben", 6], ["o3", "cho", 7], ["o4", "ann", 12])
+            yield* driver.settle
+            // Out of order by no more than their grace: they are seen all the same.
+            yield* users(driver, ["ann", "Anna", 10], ["cho", "Cho", 4], ["ben", "Benno", 7])
+            yield* feed(driver, ["o5", "ann", 9], ["o6", "ben", 14])
+            yield* driver.settle
+            yield* tombstones(driver, Users, 15, "ann")
+            yield* feed(driver, ["o7", "ann", 16])
+            yield* driver.settle
+            // Both partitions of both topics go on to a time that lets all go.
+            const ends = ["ann", "ben", "cho", "dee", "eva", "fay"]
+            yield* users(driver, ...ends.map((key) => [key, "end", 60] as const))
+            yield* feed(driver, ...ends.map((key) => [`end-${key}`, key, 60] as const))
+            yield* driver.settle
+            const joined = (yield* driver.values(Joined)).map((value) => `${value!.id} ${value!.name}`)
+            assert.deepStrictEqual(joined.filter((value) => !value.startsWith("end")).sort(), [
+              "o1 Ann",
+              "o2 Ben",
+              "o3 Cho",
+              "o4 Anna",
+              "o5 Ann",
+              "o6 Benno",
+              "o7 null",
+            ])
+            return Object.groupBy(yield* driver.readBytes(Joined), ({ partition }) => partition)
+          }).pipe(Effect.map((read) => Object.values(read).map((some) => some!.map(({ value }) => String(value))))))
+        assert.isAbove(crashes, 50)
+      }),
+    120_000,
+  )
+})
