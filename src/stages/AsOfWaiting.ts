@@ -1,7 +1,7 @@
 /** Records that wait for the changes of their time. */
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
-import { type Batch, offsetOf, type Placed } from "../Batch.ts"
+import type { Batch, Placed } from "../Batch.ts"
 import { Heap } from "../state/Heap.ts"
 import type { LoggedStore, StoreSpec } from "../Task.ts"
 import { type Lookup, unmatched } from "./AsOfLookup.ts"
@@ -26,6 +26,7 @@ export const spec = <A>(name: string, value: Schema.Codec<A, unknown>): StoreSpe
 class Waits<A> implements Placed {
   readonly topic: string
   readonly partition: number
+  /** Of what a tick has caused, half before the one that the next record will have: it is not that record. */
   readonly offset: number
   /** Which of the values of its record. */
   readonly nth: number
@@ -53,7 +54,7 @@ class Waits<A> implements Placed {
 
   get source(): Placed["source"] {
     const { topic, partition, offset } = this
-    return { topic: { name: topic }, partition, offsets: [offset], next: offset + 1 }
+    return { topic: { name: topic }, partition, offsets: [Math.ceil(offset)], next: offset + 1 }
   }
 
   get rows(): undefined {
@@ -116,7 +117,8 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
   ): void {
     const { source } = batch
     const { topic: { name: topic }, partition } = source
-    const offset = offsetOf(source, step.row)
+    const isTick = source.silence !== undefined
+    const offset = isTick ? source.next - 0.5 : source.offsets[step.row]!
     this.#nth = offset === this.#offset && topic === this.#topic ? this.#nth + 1 : 0
     this.#offset = offset
     this.#topic = topic
@@ -130,9 +132,14 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     const late = this.#lookup.late(timestamp)
     if (late !== undefined) return step.isLate(batch, i, late)
     step.folded++
-    const waits = new Waits<A>(topic, partition, offset, this.#nth, { key, at: timestamp, value })
+    const kept = { key, at: timestamp, value }
+    let waits = new Waits<A>(topic, partition, offset, this.#nth, kept)
     if (timestamp < this.clock) return this.#leave(waits, this.clock, step)
-    if (this.#restored.size > 0 && this.#restored.has(waits.id)) return
+    while (this.#restored.size > 0 && this.#restored.has(waits.id)) {
+      // A record that is read again waits already; a tick never comes again.
+      if (!isTick) return
+      waits = new Waits<A>(topic, partition, offset, ++this.#nth, kept)
+    }
     this.#waiting.push(waits)
     this.#fresh.push(waits)
   }
