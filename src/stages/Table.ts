@@ -28,8 +28,11 @@ export const changes =
  * A topic as a table, usually a compacted one: a value is the row of its key from its event time on, a tombstone deletes
  * it (`Decode.table` says when). Order, delivery and bad records are as in a stream; a record without a key fails.
  */
-export const topic = <A>(topic: Topic<A>): Table<A, Decode.DecodeError, PipelineError, Task> =>
-  Ingest.topic(topic).pipe(Decode.table, changes(topic.schema))
+export const topic = <A>(
+  topic: Topic<A>,
+  options?: Ingest.Options,
+): Table<A, Decode.DecodeError, PipelineError, Task> =>
+  Ingest.topic(topic, options).pipe(Decode.table, changes(topic.schema))
 
 /** A flow of values as a table: every value is the row of its key from its event time on. */
 export const of = <A>(row: Schema.Codec<A, unknown>) => <F, E, R>(flow: Flow<A, F, E, R>): Table<A, F, E, R> =>

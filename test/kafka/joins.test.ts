@@ -13,7 +13,7 @@ import {
   Table,
   Topic,
 } from "../../src/index.ts"
-import { atEveryStep, type Driver } from "../../src/testing/index.ts"
+import { atEveryStep, Driver } from "../../src/testing/index.ts"
 
 const common = { description: "Test", owner: "tests", partitions: 2 }
 const time = ({ at }: { readonly at: number }) => at
@@ -121,23 +121,24 @@ const ByUser = Topic.make({
   eventTime: time,
 })
 
-const byTime = Pipeline.make(
-  "by-time",
-  Ingest.topic(ByUser).pipe(
-    Decode.schema,
-    Join.asOf(Table.topic(Users), {
-      name: "users",
-      history: 100,
-      grace: 20,
-      value: Order,
-      kind: "left",
-      join: pair,
-    }),
-    Deliver.to(Joined),
-    Failures.routeAll(DeadLetter.to(Dlt)),
-  ),
-  Guarantee.exactlyOnce(),
-)
+const byTime = (reading: Ingest.Options) =>
+  Pipeline.make(
+    "by-time",
+    Ingest.topic(ByUser, reading).pipe(
+      Decode.schema,
+      Join.asOf(Table.topic(Users, reading), {
+        name: "users",
+        history: 100,
+        grace: 20,
+        value: Order,
+        kind: "left",
+        join: pair,
+      }),
+      Deliver.to(Joined),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+    ),
+    Guarantee.exactlyOnce(),
+  )
 
 describe("an as-of join", () => {
   it.effect(
@@ -146,7 +147,7 @@ describe("an as-of join", () => {
       Effect.gen(function* () {
         const feed = (driver: Driver.Driver, ...fed: ReadonlyArray<Fed>) =>
           driver.feed(ByUser, fed.map(([id, user, at]) => ({ id, user, at })))
-        const crashes = yield* atEveryStep({ pipelines: byTime }, (driver) =>
+        const crashes = yield* atEveryStep({ pipelines: byTime({}) }, (driver) =>
           Effect.gen(function* () {
             yield* users(driver, ["ann", "Ann", 1], ["ben", "Ben", 1])
             yield* feed(driver, ["o1", "ann", 5], ["o2", "ben", 6], ["o3", "cho", 7], ["o4", "ann", 12])
@@ -179,4 +180,18 @@ describe("an as-of join", () => {
       }),
     120_000,
   )
+
+  it.effect("lets records go by the wall clock when both inputs have stopped", () =>
+    Effect.gen(function* () {
+      const joined = yield* Driver.run({ pipelines: byTime({ wallClockAfter: "10 seconds" }) }, (driver) =>
+        Effect.gen(function* () {
+          yield* users(driver, ["ann", "Ann", 1])
+          yield* driver.feed(ByUser, [{ id: "o1", user: "ann", at: 5 }])
+          yield* driver.settle
+          const before = yield* driver.values(Joined)
+          yield* driver.advance("30 seconds")
+          return [before, yield* driver.values(Joined)]
+        }))
+      assert.deepStrictEqual(joined, [[], [{ id: "o1", name: "Ann" }]])
+    }))
 })
