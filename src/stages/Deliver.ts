@@ -4,7 +4,7 @@ import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../Batch.ts"
 import { ask, fail, failing, keyBytes, type RecordContext, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
-import { type Any as AnyTopic, text, type Topic } from "../Topic.ts"
+import type { Any as AnyTopic, Topic } from "../Topic.ts"
 import { type Change, timeHeader } from "./Change.ts"
 
 /** A value cannot be written to the topic it is meant for: its schema refuses it, or it is too large. */
@@ -73,8 +73,8 @@ export const route = <A>(routes: Routes<A>): Stage<A, A, Undeliverable | Unrouta
 const unroutable = new Unroutable({ message: "is meant for none of the topics that its stage names" })
 
 /**
- * Writes every change of a table to a compacted topic, in order: a row as its value, a deletion as a tombstone that holds
- * its event time in the header `millrace-time`. Read it with `Table.topic`. Rows keep the keys of their records; where the
+ * Writes every change of a table to a compacted topic, in order: a row as its value, a deletion as a tombstone, with the time
+ * of the change in the header `millrace-time`. Read it with `Table.topic`. Rows keep the keys of their records; where the
  * contract says another key the row is refused, for its deletion would miss it.
  */
 export const table =
@@ -105,10 +105,15 @@ const deliver = <A, F>(
       failures.push(failing(batch, i, unroutable))
       continue
     }
-    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
-    const value = written(topic, key, made[i])
+    const value = encoded(topic, made[i])
     if (value instanceof Undeliverable) {
       failures.push(failing(batch, i, value))
+      continue
+    }
+    const key = topic.key === null ? keyBytes(batch, i) : keyed(topic, made[i], batch, i)
+    const problem = tooLarge(topic, key, value)
+    if (problem !== undefined) {
+      failures.push(failing(batch, i, problem))
       continue
     }
     const out = { topic: topic.name, key, value, row: row(batch, i), ...how }
@@ -117,7 +122,7 @@ const deliver = <A, F>(
   return fail<A, F, Undeliverable | Unroutable>(sending(batch, outgoing), failures)
 }
 
-const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, i: number): Uint8Array | null => {
+const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, i: number): Buffer | null => {
   try {
     const key = topic.keyOf(value)
     return key === null ? null : Buffer.from(key)
@@ -137,19 +142,21 @@ const deliverChanges = <A extends B, B, F>(
     const changed = values[i]!.row
     const at = row(batch, i)
     const key = keyBytes(batch, i)
-    const value = changed === undefined ? null : written(topic, key, changed)
-    const problem = value instanceof Undeliverable ? value : misplaced(batch, i, topic, key)
+    const value = changed === undefined ? null : encoded(topic, changed)
+    const problem = value instanceof Undeliverable
+      ? value
+      : misplaced(batch, i, topic, key) ?? tooLarge(topic, key, value)
     if (problem !== undefined) {
       failures.push(failing(batch, i, problem))
       continue
     }
-    const deletedAt = time === undefined ? source.timestamps[at]! : time.timestamps[i]!
+    const changedAt = time === undefined ? source.timestamps[at]! : time.timestamps[i]!
     outgoing.push({
       topic: topic.name,
       key,
       value: value as Uint8Array | null,
       row: at,
-      ...value === null && { headers: [[timeHeader, Buffer.from(String(deletedAt))]] },
+      headers: [[timeHeader, Buffer.from(String(changedAt))]],
       ...units !== undefined && { unit: units[i]! },
     })
   }
@@ -166,27 +173,23 @@ const misplaced = <B>(
   if (key === null) return undeliverable(topic, "key", "a row of a table needs a key, and this one has none")
   const changed = batch.values[i]!.row
   if (topic.key === null || changed === undefined) return undefined
-  let named: string | null
-  try {
-    named = topic.keyOf(changed)
-  } catch (cause) {
-    throw new RecordDefect(batch, i, cause)
-  }
-  if (named === text(key)) return undefined
+  const named = keyed(topic, changed, batch, i)
+  if (named !== null && named.equals(key)) return undefined
   return undeliverable(topic, "key", `topic ${topic.name} has another key for this row than its record`)
 }
 
-/** The bytes of a value, or why `topic` does not take them. */
-const written = <B>(topic: Topic<B>, key: Uint8Array | null, value: B): Uint8Array | Undeliverable => {
+/** The bytes of a value, or why `topic` does not take it. */
+const encoded = <B>(topic: Topic<B>, value: B): Uint8Array | Undeliverable => {
   const encoded = topic.encode(value)
-  if (Result.isFailure(encoded)) return undeliverable(topic, encoded.failure.field, encoded.failure.message)
-  const size = encoded.success.length + (key?.length ?? 0) + batchOverhead
-  if (size <= topic.maxMessageBytes) return encoded.success
-  return undeliverable(
-    topic,
-    "",
-    `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`,
-  )
+  if (Result.isSuccess(encoded)) return encoded.success
+  return undeliverable(topic, encoded.failure.field, encoded.failure.message)
+}
+
+const tooLarge = (topic: AnyTopic, key: Uint8Array | null, value: Uint8Array | null): Undeliverable | undefined => {
+  const size = (value?.length ?? 0) + (key?.length ?? 0) + batchOverhead
+  if (size <= topic.maxMessageBytes) return undefined
+  const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
+  return undeliverable(topic, "", message)
 }
 
 const undeliverable = (topic: Topic<unknown>, field: string, message: string): Undeliverable =>

@@ -57,13 +57,15 @@ const told = (
 })
 
 describe("Table.topic", () => {
-  it.effect("takes a tombstone's time from its header, which stream time follows", () =>
+  it.effect("takes a change's time from its header, which stream time follows", () =>
     Effect.gen(function* () {
-      const records = [row("ann", 10), tombstone("ann", 5_000, "30"), row("ben", 20)]
+      const written = { ...row("ann", 40), headers: [["millrace-time", Buffer.from("50")]] as const }
+      const records = [row("ann", 10), tombstone("ann", 5_000, "30"), row("ben", 20), written]
       assert.deepStrictEqual(told(yield* through(Table.topic(Timed), Timed, records)).changes, [
         "ann 10 @10 clock 10",
         "ann gone @30 clock 30",
         "ben 20 @20 clock 30",
+        "ann 40 @50 clock 50",
       ])
     }))
 
@@ -157,10 +159,10 @@ describe("Deliver.table", () => {
       const records = [row("ann", 10), row("ann", 11), tombstone("ann", 5_000, "30"), row("ben", 20)]
       const batches = yield* through(delivered, Timed, records)
       assert.deepStrictEqual(written(batches), [
-        'kept ann {"id":"ann","at":10} ',
-        'kept ann {"id":"ann","at":11} ',
+        'kept ann {"id":"ann","at":10} millrace-time=10',
+        'kept ann {"id":"ann","at":11} millrace-time=11',
         "kept ann null millrace-time=30",
-        'kept ben {"id":"ben","at":20} ',
+        'kept ben {"id":"ben","at":20} millrace-time=20',
       ])
       const again = batches.flatMap(({ outgoing }) =>
         outgoing.map(({ key, value, headers = [] }) => ({
@@ -179,7 +181,7 @@ describe("Deliver.table", () => {
       const table = Ingest.topic(Timed).pipe(Decode.schema, Table.of(Row), Deliver.table(Kept))
       const records = [row("ann", 1, 1, "ben"), row(null, 2), row("cho", 3, 1, "cho".repeat(20)), row("dee", 4)]
       const batches = yield* through(table, Timed, records)
-      assert.deepStrictEqual(written(batches), ['kept dee {"id":"dee","at":4} '])
+      assert.deepStrictEqual(written(batches), ['kept dee {"id":"dee","at":4} millrace-time=4'])
       assert.deepStrictEqual(
         batches.flatMap(({ failed }) => failed.map(({ row, reason }) => `${row} ${reason._tag} ${reason.field}`)),
         ["0 Undeliverable key", "1 Undeliverable key", "2 Undeliverable "],
@@ -201,7 +203,7 @@ describe("Deliver.table", () => {
       )
       const records = [row("ann", 1), row("ben", 2, 0, "bob"), row("cho", 3), row("dee", 20)]
       const batches = yield* through(table, Timed, records)
-      assert.deepStrictEqual(written(batches), ['kept ann {"id":"ann","at":1} '])
+      assert.deepStrictEqual(written(batches), ['kept ann {"id":"ann","at":1} millrace-time=0'])
     }))
 
   it.effect("names the record at which the contract's key throws", () =>
