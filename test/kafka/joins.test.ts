@@ -195,3 +195,74 @@ describe("an as-of join", () => {
       assert.deepStrictEqual(joined, [[], [{ id: "o1", name: "Ann" }]])
     }))
 })
+
+describe("joins in a row", () => {
+  const Names = Topic.make({ ...common, name: "names", schema: Pair, key: ["id", ({ id }) => id], eventTime: () => 0 })
+  const Between = Topic.make({
+    ...common,
+    name: "between",
+    schema: Pair,
+    key: ["id", ({ id }) => id],
+    cleanup: "compact",
+    eventTime: () => 0,
+  })
+
+  const chained = Pipeline.make(
+    "chained",
+    Table.topic(Orders).pipe(
+      Join.tables(Table.topic(Users), { name: "first", row: Pair, join: pair }),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+      Table.through(Between, { undeliverable: DeadLetter.to(Dlt) }),
+      Join.tables(Table.topic(Names), {
+        name: "second",
+        kind: "left",
+        row: Pair,
+        join: ({ id, name }, other) => ({ id, name: `${name} ${other?.name}` }),
+      }),
+      Deliver.table(Pairs),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+    ),
+    Guarantee.exactlyOnce(),
+  )
+
+  it.effect("go through a topic between them, with deletions and the times of changes", () =>
+    Effect.gen(function* () {
+      const read = yield* Driver.run({ pipelines: chained }, (driver) =>
+        Effect.gen(function* () {
+          yield* orders(driver, ["a", null, 10], ["b", null, 10], ["c", null, 10])
+          yield* users(driver, ["a", "A", 50], ["b", "B", 50])
+          yield* driver.feed(Names, [{ id: "a", name: "Ash" }])
+          yield* driver.settle
+          yield* tombstones(driver, Users, 60, "a", "b")
+          yield* driver.settle
+          const without = yield* driver.latest(Pairs)
+          yield* users(driver, ["a", "AA", 70])
+          yield* driver.settle
+          const times = (yield* driver.readBytes(Between)).filter(({ key }) => String(key) === "a")
+            .map(({ value, headers }) => [
+              value !== null,
+              ...headers.filter(([name]) => name === "millrace-time").map(([, time]) => String(Buffer.from(time))),
+            ])
+          return [without.size, [...(yield* driver.latest(Pairs)).values()], times]
+        }))
+      // The rows themselves say time 0: what is deleted at 60 and comes again at 70 is there all the same.
+      assert.deepStrictEqual(read, [0, [{ id: "a", name: "AA Ash" }], [[true, "50"], [false, "60"], [true, "70"]]])
+    }))
+
+  it("are refused without", () => {
+    const joined = Table.topic(Orders).pipe(Join.tables(Table.topic(Users), { name: "first", row: Pair, join: pair }))
+    assert.throws(
+      () => joined.pipe(Join.tables(Table.topic(Names), { name: "second", row: Pair, join: (pair) => pair })),
+      /state/,
+    )
+    const referring = { name: "order-users", via, foreignKey: () => "a", join: pair, failed: DeadLetter.to(Dlt) }
+    const after = Table.topic(Names).pipe(
+      Join.tables(Table.topic(Orders), { name: "first", row: Order, join: (_, order) => order }),
+      Join.foreignKey(Table.topic(Users), referring),
+    )
+    assert.throws(
+      () => after.pipe(Join.tables(Table.topic(Between), { name: "second", row: Pair, join: (p) => p })),
+      /state/,
+    )
+  })
+})
