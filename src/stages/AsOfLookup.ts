@@ -39,7 +39,13 @@ export class Lookup<A, Row, B, K extends Kind> {
   }
 
   /** The record at a place with the row of its time. */
-  join(key: string, time: number, value: A, placed: Placed, i: number): B | typeof unmatched {
+  join(
+    key: string,
+    time: number,
+    value: A,
+    placed: Placed,
+    i: number,
+  ): B | typeof unmatched {
     const { kind, join } = this.#options
     const row = this.versions.at(key, time)
     if (row === undefined && kind !== "left") return unmatched

@@ -1,7 +1,7 @@
 /** Records that wait for the changes of their time. */
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
-import { type Batch, offsetOf, type Placed } from "../Batch.ts"
+import type { Batch, Placed } from "../Batch.ts"
 import { Heap } from "../state/Heap.ts"
 import type { LoggedStore, StoreSpec } from "../Task.ts"
 import { type Lookup, unmatched } from "./AsOfLookup.ts"
@@ -22,25 +22,44 @@ export const spec = <A>(name: string, value: Schema.Codec<A, unknown>): StoreSpe
   value: Schema.Struct({ key: Schema.String, at: Schema.Finite, value }) as Schema.Codec<Kept<A>, unknown>,
 })
 
-/** Where a record comes from: it is kept under that, so that one that is read again waits once. */
-interface Origin {
+/** A record that waits, and where it comes from: it is kept under that, so that one that is read again waits once. */
+class Waits<A> implements Placed {
   readonly topic: string
   readonly partition: number
+  /** Of what a tick has caused, half before the one that the next record will have: it is not that record. */
   readonly offset: number
   /** Which of the values of its record. */
   readonly nth: number
-}
-
-const idOf = ({ topic, partition, offset, nth }: Origin): string => `${topic}:${partition}:${offset}:${nth}`
-
-const originOf = (id: string): Origin => {
-  const [topic, partition, offset, nth] = id.split(":") as [string, string, string, string]
-  return { topic, partition: Number(partition), offset: Number(offset), nth: Number(nth) }
-}
-
-interface Waits<A> extends Origin {
   readonly kept: Kept<A>
-  logged: boolean
+  /** Its key in the store, once it is there. */
+  logged: string | undefined
+
+  constructor(topic: string, partition: number, offset: number, nth: number, kept: Kept<A>, logged?: string) {
+    this.topic = topic
+    this.partition = partition
+    this.offset = offset
+    this.nth = nth
+    this.kept = kept
+    this.logged = logged
+  }
+
+  static restored<A>(id: string, kept: Kept<A>): Waits<A> {
+    const [topic, partition, offset, nth] = id.split(":") as [string, string, string, string]
+    return new Waits(topic, Number(partition), Number(offset), Number(nth), kept, id)
+  }
+
+  get id(): string {
+    return `${this.topic}:${this.partition}:${this.offset}:${this.nth}`
+  }
+
+  get source(): Placed["source"] {
+    const { topic, partition, offset } = this
+    return { topic: { name: topic }, partition, offsets: [Math.ceil(offset)], next: offset + 1 }
+  }
+
+  get rows(): undefined {
+    return undefined
+  }
 }
 
 /** The order in which records leave: by event time, then by topic and offset. */
@@ -57,8 +76,12 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
   readonly #waiting = new Heap<Waits<A>>(leavesFirst)
   /** Those of the batch at hand. */
   #fresh: Array<Waits<A>> = []
+  /** What waited already when the stage opened. */
+  readonly #restored = new Set<string>()
   /** The last value's record, and which of its values it was. */
-  #last: Origin | undefined
+  #topic = ""
+  #offset = -1
+  #nth = 0
   /** What is emitted later is not earlier, unless it has come later than its grace. */
   clock: number
 
@@ -67,7 +90,10 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     this.#grace = grace
     this.#lookup = lookup
     this.clock = streamTime - grace
-    for (const [id, kept] of records.entries()) this.#waiting.push({ ...originOf(id), kept, logged: true })
+    for (const [id, kept] of records.entries()) {
+      this.#restored.add(id)
+      this.#waiting.push(Waits.restored(id, kept))
+    }
   }
 
   advance(now: number, step: Step<B, Keyless | Late>): void {
@@ -89,7 +115,13 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     batch: Batch<unknown, unknown>,
     step: Step<B, Keyless | Late>,
   ): void {
-    const origin = this.#origin(batch, step.row)
+    const { source } = batch
+    const { topic: { name: topic }, partition } = source
+    const isTick = source.silence !== undefined
+    const offset = isTick ? source.next - 0.5 : source.offsets[step.row]!
+    this.#nth = offset === this.#offset && topic === this.#topic ? this.#nth + 1 : 0
+    this.#offset = offset
+    this.#topic = topic
     const key = groupKey(batch, i, this.#lookup.name)
     if (typeof key !== "string") return step.fail(batch, i, key)
     if (value instanceof Beside) {
@@ -100,9 +132,14 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     const late = this.#lookup.late(timestamp)
     if (late !== undefined) return step.isLate(batch, i, late)
     step.folded++
-    const waits: Waits<A> = { ...origin, kept: { key, at: timestamp, value }, logged: false }
+    const kept = { key, at: timestamp, value }
+    let waits = new Waits<A>(topic, partition, offset, this.#nth, kept)
     if (timestamp < this.clock) return this.#leave(waits, this.clock, step)
-    if (this.#records.get(idOf(waits)) !== undefined) return
+    while (this.#restored.size > 0 && this.#restored.has(waits.id)) {
+      // A record that is read again waits already; a tick never comes again.
+      if (!isTick) return
+      waits = new Waits<A>(topic, partition, offset, ++this.#nth, kept)
+    }
     this.#waiting.push(waits)
     this.#fresh.push(waits)
   }
@@ -110,30 +147,20 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
   end(): void {
     for (const waits of this.#fresh) {
       if (waits.kept.at < this.clock) continue
-      this.#records.set(idOf(waits), waits.kept)
-      waits.logged = true
+      waits.logged = waits.id
+      this.#records.set(waits.logged, waits.kept)
     }
     this.#fresh = []
   }
 
   #leave(waits: Waits<A>, clock: number, step: Step<B, Keyless | Late>): void {
     const { key, at, value } = waits.kept
-    if (waits.logged) this.#records.delete(idOf(waits))
-    const joined = this.#lookup.join(key, at, value, placed(waits), 0)
+    if (waits.logged !== undefined) {
+      this.#records.delete(waits.logged)
+      if (this.#restored.size > 0) this.#restored.delete(waits.logged)
+    }
+    const joined = this.#lookup.join(key, at, value, waits, 0)
     if (joined === unmatched) step.drop("unmatched")
     else step.emit(joined, Buffer.from(key), at, clock)
   }
-
-  #origin({ source }: Batch<unknown, unknown>, row: number): Origin {
-    const { topic: { name: topic }, partition } = source
-    const offset = offsetOf(source, row)
-    const last = this.#last
-    const nth = last?.offset === offset && last.topic === topic ? last.nth + 1 : 0
-    return this.#last = { topic, partition, offset, nth }
-  }
 }
-
-const placed = ({ topic, partition, offset }: Origin): Placed => ({
-  source: { topic: { name: topic }, partition, offsets: [offset], next: offset + 1 },
-  rows: undefined,
-})

@@ -50,9 +50,9 @@ export const within = (options: { readonly ahead: Duration.Input }) => {
  * Decodes every record as a change of the row of its key: a value by its topic's schema, like `schema`, and a null value,
  * a tombstone, as the row's deletion. A record without a key fails.
  *
- * A tombstone has no value to take event time from. Its time is in the header `millrace-time` where `Deliver.table` wrote
- * it; without one it is the Kafka timestamp where the contract has no event time, and otherwise the topic's stream time,
- * which stays as it is: what came before it is deleted, and nothing becomes late by it.
+ * When a change happened is in the header `millrace-time` where `Deliver.table` wrote it. Without one a value has its event
+ * time as in a stream; a tombstone, which has no value, that of the Kafka timestamp where the contract has no event time, and
+ * otherwise the topic's stream time, which stays as it is: what came before it is deleted, and nothing becomes late by it.
  */
 export const table = <A, F, E, R>(flow: Flow<Raw<A>, F, E, R>): Flow<Change<A>, F | DecodeError, E, R | Task> =>
   decode<A, Change<A>>(true, Infinity)(flow) as Flow<Change<A>, F | DecodeError, E, R | Task>
@@ -90,15 +90,16 @@ class Values<A> implements Reader {
   }
 
   read(batch: Batch<unknown, unknown>, i: number): Invalid | undefined {
-    const { source } = batch
-    const at = row(batch, i)
-    const decoded = this.topic.decode(source.bytes[at]!)
+    const decoded = this.topic.decode(batch.source.bytes[row(batch, i)]!)
     if (Result.isFailure(decoded)) return decoded.failure
-    const value = decoded.success
-    const time = this.#eventTime === undefined ? source.timestamps[at]! : extracted(this.#eventTime, value, batch, i)
-    this.value = value
-    this.time = time
-    return time >= 0 && time < Infinity ? undefined : timeless
+    this.value = decoded.success
+    this.time = this.timeOf(decoded.success, batch, i)
+    return isTime(this.time) ? undefined : timeless
+  }
+
+  timeOf(value: A, batch: Batch<unknown, unknown>, i: number): number {
+    const of = this.#eventTime
+    return of === undefined ? batch.source.timestamps[row(batch, i)]! : extracted(of, value, batch, i)
   }
 }
 
@@ -107,17 +108,22 @@ class Changes<A> extends Values<A> {
     if (keyBytes(batch, i) === null) return keyless
     const { source } = batch
     const at = row(batch, i)
-    if (source.bytes[at] !== null) {
-      const invalid = super.read(batch, i)
-      this.value = upsert(this.value)
-      return invalid
+    const bytes = source.bytes[at]!
+    this.time = writtenTime(source.headers[at]!)
+    if (bytes === null) {
+      this.value = deletion
+      if (this.topic.eventTime === undefined) this.time ??= source.timestamps[at]!
+    } else {
+      const decoded = this.topic.decode(bytes)
+      if (Result.isFailure(decoded)) return decoded.failure
+      this.value = upsert(decoded.success)
+      this.time ??= this.timeOf(decoded.success, batch, i)
     }
-    const written = writtenTime(source.headers[at]!)
-    this.value = deletion
-    this.time = written ?? (this.topic.eventTime === undefined ? source.timestamps[at]! : undefined)
-    return this.time === undefined || (this.time >= 0 && this.time < Infinity) ? undefined : timeless
+    return this.time === undefined || isTime(this.time) ? undefined : timeless
   }
 }
+
+const isTime = (time: number): boolean => time >= 0 && time < Infinity
 
 const timeless: Invalid = { field: "event time", message: "is not a time since 1970" }
 const keyless: Invalid = { field: "key", message: "a row of a table needs a key, and this record has none" }
@@ -179,7 +185,7 @@ const step = <A, B, F>(
   return fail({ ...gather<Raw<A>, B, F>(batch, values, from.subarray(0, kept)), time, clockAfter }, failures)
 }
 
-/** A tombstone's event time, where its writer has said it. */
+/** When a change happened, where its writer has said so. */
 const writtenTime = (headers: Headers): number | undefined => {
   for (const [name, value] of headers) if (name === timeHeader) return Number(text(value))
   return undefined

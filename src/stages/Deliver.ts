@@ -4,7 +4,7 @@ import { Result, Schema } from "effect"
 import type { Batch, Failed, Headers, Outgoing } from "../Batch.ts"
 import { ask, fail, failing, keyBytes, type RecordContext, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
-import { type Any as AnyTopic, text, type Topic } from "../Topic.ts"
+import type { Any as AnyTopic, Topic } from "../Topic.ts"
 import { type Change, timeHeader } from "./Change.ts"
 
 /** A value cannot be written to the topic it is meant for: its schema refuses it, or it is too large. */
@@ -91,8 +91,8 @@ export const route = <A>(routes: Routes<A>): Stage<A, A, Undeliverable | Unrouta
 const unroutable = new Unroutable({ message: "is meant for none of the topics that its stage names" })
 
 /**
- * Writes every change of a table to a compacted topic, in order: a row as its value, a deletion as a tombstone that holds
- * its event time in the header `millrace-time`. Read it with `Table.topic`. Rows keep the keys of their records; where the
+ * Writes every change of a table to a compacted topic, in order: a row as its value, a deletion as a tombstone, with the time
+ * of the change in the header `millrace-time`. Read it with `Table.topic`. Rows keep the keys of their records; where the
  * contract says another key the row is refused, for its deletion would miss it.
  */
 export const table =
@@ -141,7 +141,7 @@ const deliver = <A, F>(
       key,
       value,
       row: row(batch, i),
-      ...isGone && { headers: goneAt(batch, i) },
+      ...isGone && { headers: changedAt(batch, i) },
       ...how,
     }
     outgoing.push(units === undefined ? out : { ...out, unit: units[i]! })
@@ -149,7 +149,7 @@ const deliver = <A, F>(
   return fail<A, F, Undeliverable | Unroutable>(sending(batch, outgoing), failures)
 }
 
-const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, i: number): Uint8Array | null => {
+const keyed = (topic: AnyTopic, value: unknown, batch: Batch<unknown, unknown>, i: number): Buffer | null => {
   try {
     const key = topic.keyOf(value)
     return key === null ? null : Buffer.from(key)
@@ -172,7 +172,7 @@ const deliverChanges = <A extends B, B, F>(
     const value = changed === undefined ? null : encoded(topic, changed)
     const problem = value instanceof Undeliverable
       ? value
-      : tooLarge(topic, key, value) ?? misplaced(batch, i, topic, key)
+      : misplaced(batch, i, topic, key) ?? tooLarge(topic, key, value)
     if (problem !== undefined) {
       failures.push(failing(batch, i, problem))
       continue
@@ -182,7 +182,7 @@ const deliverChanges = <A extends B, B, F>(
       key,
       value: value as Uint8Array | null,
       row: at,
-      ...value === null && { headers: goneAt(batch, i) },
+      headers: changedAt(batch, i),
       ...units !== undefined && { unit: units[i]! },
     })
   }
@@ -192,8 +192,8 @@ const deliverChanges = <A extends B, B, F>(
 const keyless = (topic: AnyTopic): Undeliverable =>
   undeliverable(topic, "key", "a deletion needs a key, and this one has none")
 
-/** The event time of a deletion. */
-const goneAt = ({ source, time, rows }: Batch<unknown, unknown>, i: number): Headers => {
+/** The event time of a change, for who reads the topic as a table. */
+const changedAt = ({ source, time, rows }: Batch<unknown, unknown>, i: number): Headers => {
   const at = time === undefined ? source.timestamps[rows === undefined ? i : rows[i]!]! : time.timestamps[i]!
   return [[timeHeader, Buffer.from(String(at))]]
 }
@@ -208,29 +208,23 @@ const misplaced = <B>(
   if (key === null) return undeliverable(topic, "key", "a row of a table needs a key, and this one has none")
   const changed = batch.values[i]!.row
   if (topic.key === null || changed === undefined) return undefined
-  let named: string | null
-  try {
-    named = topic.keyOf(changed)
-  } catch (cause) {
-    throw new RecordDefect(batch, i, cause)
-  }
-  if (named === text(key)) return undefined
+  const named = keyed(topic, changed, batch, i)
+  if (named !== null && named.equals(key)) return undefined
   return undeliverable(topic, "key", `topic ${topic.name} has another key for this row than its record`)
 }
 
 /** The bytes of a value, or why `topic` does not take it. */
 const encoded = (topic: AnyTopic, value: unknown): Uint8Array | Undeliverable => {
-  const result = topic.encode(value)
-  return Result.isSuccess(result) ? result.success : undeliverable(topic, result.failure.field, result.failure.message)
+  const encoded = topic.encode(value)
+  if (Result.isSuccess(encoded)) return encoded.success
+  return undeliverable(topic, encoded.failure.field, encoded.failure.message)
 }
 
 const tooLarge = (topic: AnyTopic, key: Uint8Array | null, value: Uint8Array | null): Undeliverable | undefined => {
   const size = (value?.length ?? 0) + (key?.length ?? 0) + batchOverhead
-  return size <= topic.maxMessageBytes ? undefined : undeliverable(
-    topic,
-    "",
-    `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`,
-  )
+  if (size <= topic.maxMessageBytes) return undefined
+  const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
+  return undeliverable(topic, "", message)
 }
 
 const undeliverable = (topic: Topic<unknown>, field: string, message: string): Undeliverable =>

@@ -4,7 +4,7 @@ import type { Failure } from "../Batch.ts"
 import { type Route, routeAll } from "../Failures.ts"
 import type { Flow } from "../Flow.ts"
 import type { Logged, PipelineError, Task } from "../Task.ts"
-import type { Change } from "./Change.ts"
+import { type Change, changes, type Table } from "./Change.ts"
 import type { DecodeError } from "./Decode.ts"
 import { answers } from "./ForeignKeyAnswers.ts"
 import { newest } from "./ForeignKeyNewest.ts"
@@ -12,7 +12,6 @@ import { references } from "./ForeignKeyReferences.ts"
 import type { ForeignKeyTopics } from "./ForeignKeyTopics.ts"
 import { beside, deletionsByDefault, type Kind, type Match, millis } from "./Joined.ts"
 import { repartition } from "./Repartition.ts"
-import { changes, type Table } from "./Table.ts"
 
 export interface ForeignKeyOptions<A, in B, C, K extends Kind = Kind> {
   /** Names the stores `<name>-references`, `-right`, `-subscriptions` and `-newest`, and with them the changelog topics. */

@@ -4,9 +4,9 @@ import { type Batch, RecordDefect } from "../Batch.ts"
 import type { Flow } from "../Flow.ts"
 import { Rows, spec } from "../state/Rows.ts"
 import { Logged, type PipelineError, type Task } from "../Task.ts"
+import type { Table } from "./Change.ts"
 import { Beside, beside, deletionsByDefault, type Kind, type Match, millis } from "./Joined.ts"
 import { type Out, type PerRecord, perRecord } from "./PerRecord.ts"
-import type { Table } from "./Table.ts"
 import { groupKey, type Keyless } from "./Window.ts"
 
 export interface TableOptions<in A, in Row, out B, K extends Kind = Kind> {

@@ -4,10 +4,9 @@ import { type Batch, RecordDefect } from "../Batch.ts"
 import type { Flow } from "../Flow.ts"
 import { Rows, spec } from "../state/Rows.ts"
 import { Logged, type PipelineError, type Task } from "../Task.ts"
-import { type Change, deletion, upsert } from "./Change.ts"
+import { type Change, changes, deletion, type Table, upsert } from "./Change.ts"
 import { Beside, beside, deletionsByDefault, type Kind, millis } from "./Joined.ts"
 import { type Out, type PerRecord, perRecord } from "./PerRecord.ts"
-import { changes, type Table } from "./Table.ts"
 import { groupKey, type Keyless } from "./Window.ts"
 
 /** For which keys there is a row: those of both tables (`inner`), of the left one (`left`), or of any (`outer`). */

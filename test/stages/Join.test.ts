@@ -1,8 +1,20 @@
 /** Joins with tables: their edges one by one. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { DeadLetter, Decode, Failures, Flow, Ingest, Join, Table, Task, Topic } from "../../src/index.ts"
-import { type Rec, run, sources } from "../support/FlowRunner.ts"
+import {
+  Aggregate,
+  DeadLetter,
+  Decode,
+  Failures,
+  Flow,
+  Ingest,
+  Join,
+  Table,
+  Task,
+  Topic,
+  Window,
+} from "../../src/index.ts"
+import { committed, type Rec, run, sources } from "../support/FlowRunner.ts"
 
 const Event = Schema.Struct({ at: Schema.Int, v: Schema.String })
 type Event = typeof Event.Type
@@ -296,6 +308,55 @@ describe("Join.asOf", () => {
         users: [["ann", 0, "u1"]],
       }))
       assert.include(String(exit), "topic orders partition 0 offset 1: Error: no")
+    }))
+
+  it.effect("lets a record wait once that is read again, with state that is ahead of positions", () =>
+    Effect.gen(function* () {
+      const given = (orders: ReadonlyArray<Row>, users: ReadonlyArray<Row>) =>
+        new Map([
+          [Orders as Topic.Any, sources(Orders, orders.map(rec), [1])],
+          [Users as Topic.Any, sources(Users, users.map(rec), [])],
+        ])
+      const before = yield* run(waiting, given([["ann", 10, "o1"]], [["ann", 5, "u1"]]))
+      const { stores } = committed(before.batches)
+      assert.strictEqual(stores.get("users-waiting")!.entries.size, 1)
+      const again = given([["ann", 10, "o1"], ["eva", 50, ""]], [["eva", 50, ""]])
+      const after = yield* run(waiting, again, { ...committed([]), stores })
+      assert.deepStrictEqual(after.batches.flatMap(({ values }) => values), ["o1+u1"])
+    }))
+
+  it.effect("takes what a tick has caused and the record behind it for two, also after a start from the log", () =>
+    Effect.gen(function* () {
+      const Counted = Schema.Struct({ start: Schema.Int, value: Schema.Int })
+      const windows = orders.pipe(
+        Aggregate.count({ name: "counts", window: Window.hopping({ size: 60, every: 30 }), emit: "final" }),
+        Flow.map(({ start, value }) => ({ start, value })),
+      )
+      const flow = windows.pipe(Join.asOf(orders.pipe(Table.of(Event)), {
+        ...options,
+        grace: 90,
+        value: Counted,
+        kind: "left",
+        join: ({ start, value }) => `${start}=${value}`,
+      }))
+      const records = ([["ann", 65, "o1"], ["ann", 125, "o2"], ["ann", 900, "o3"]] as const).map(rec)
+      const given = (position: number, until: number) =>
+        new Map([[
+          Orders as Topic.Any,
+          sources(Orders, records.slice(0, until), [1, 2], { position, ticks: [{ before: 1, silence: 30 }] }),
+        ]])
+      const whole = yield* run(flow, given(0, 3))
+      const before = whole.batches.slice(0, 2)
+      assert.strictEqual(before[1]!.source.length, 0)
+      const after = yield* run(
+        flow,
+        new Map([[Orders as Topic.Any, sources(Orders, records, [2], { position: 1 })]]),
+        committed(before),
+      )
+      const values = (batches: ReadonlyArray<{ readonly values: ReadonlyArray<string> }>) =>
+        batches.flatMap(({ values }) => values)
+      assert.deepStrictEqual(values(whole.batches), ["30=1", "60=1", "90=1", "120=1"])
+      assert.deepStrictEqual(values(after.batches), ["30=1", "60=1", "90=1", "120=1"])
     }))
 
   it("refuses a grace that is longer than the history", () => {

@@ -1,12 +1,25 @@
 /** Tables and their joins in flows that a single task runs. */
 import { Schema } from "effect"
-import { Deliver, Failures, Flow, Join, Table, Topic } from "../../src/index.ts"
+import { Aggregate, Deliver, Flow, Join, Table, Topic, Window } from "../../src/index.ts"
 import { answers } from "../../src/stages/ForeignKeyAnswers.ts"
 import { newest } from "../../src/stages/ForeignKeyNewest.ts"
 import { references } from "../../src/stages/ForeignKeyReferences.ts"
 import type { Response, Subscription } from "../../src/stages/ForeignKeyTopics.ts"
 import { beside } from "../../src/stages/Joined.ts"
-import { type Case, common, decoded, odd, Others, Reading, Readings, refuseOdd, twice } from "./StageCases.ts"
+import {
+  type Case,
+  common,
+  decoded,
+  moved,
+  odd,
+  Others,
+  read,
+  Reading,
+  Readings,
+  refuseOdd,
+  routed,
+  twice,
+} from "./StageCases.ts"
 
 const Kept = Topic.make({ ...common, name: "kept", schema: Reading, cleanup: "compact", maxMessageBytes: 169 })
 
@@ -62,8 +75,9 @@ export const cases: ReadonlyArray<Case> = [
     fansOut: true,
   },
   {
-    name: "join with the latest row, then a running aggregate of it as a table",
-    flow: decoded.pipe(latest, Failures.route({ Keyless: Failures.skip, DecodeError: Failures.skip })),
+    name: "join with the latest row of a table that came through a repartition",
+    flow: read(Others).pipe(Join.table(moved(routed).pipe(Table.of(Reading)), { name: "latest", join: pair })),
+    upstream: 3,
   },
   { name: "as-of join", flow: decoded.pipe(asOf) },
   { name: "as-of join or none", flow: decoded.pipe(asOfOrNone) },
@@ -76,6 +90,20 @@ export const cases: ReadonlyArray<Case> = [
     name: "as-of join with grace, of many values in a record",
     flow: decoded.pipe(twice, Join.asOf(others, { ...waiting, kind: "left", join: pair })),
     fansOut: true,
+  },
+  {
+    name: "as-of join with grace, of windows with a table of the same topic",
+    flow: decoded.pipe(
+      Aggregate.count({ name: "counts", window: Window.tumbling({ size: "30 seconds" }), emit: "final" }),
+      Join.asOf(decoded.pipe(Table.of(Reading)), {
+        ...waiting,
+        kind: "left",
+        value: Schema.Unknown as unknown as Schema.Codec<Window.Windowed<number>>,
+        join: ({ key, start, value }, row) => ({ key, start, value, n: row?.n }),
+      }),
+    ),
+    fansOut: true,
+    storesByBatch: true,
   },
   ...(["inner", "left", "outer"] as const).map((kind): Case => ({
     name: `join of two tables, ${kind}`,
