@@ -5,9 +5,10 @@ import { gather, row } from "../Batch.ts"
 import { each, type Flow, perTask, type Stage } from "../Flow.ts"
 import { Logged, type PipelineError } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
-import { Aggregates, codec } from "./Aggregates.ts"
+import { Aggregates } from "./Aggregates.ts"
 import type { Addressed, Answer, Decided, Decider, Publishing, Recorded, Undecidable } from "./Decision.ts"
 import type { Undeliverable } from "./Deliver.ts"
+import { codec } from "./Remembered.ts"
 import type { Keyless } from "./Window.ts"
 
 export { type Answer, type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
@@ -77,7 +78,13 @@ export const run = <C, E, R, S>(
         aggregate.state = decider.evolve(aggregate.state, event)
         return { key, version: ++aggregate.version, commandId, event }
       }))
-    const answer = { key, command, commandId, outcome: Result.isSuccess(result) ? "accepted" : "rejected", result } as const
+    const answer = {
+      key,
+      command,
+      commandId,
+      outcome: Result.isSuccess(result) ? "accepted" : "rejected",
+      result,
+    } as const
     aggregate.answers.set(commandId, answer)
     return answer
   })

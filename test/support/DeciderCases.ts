@@ -1,6 +1,18 @@
 /** A decider over random readings, and its stage in flows for the laws: accounts that are added to and drawn from. */
 import { Result, Schema } from "effect"
-import { Aggregate, Branch, DeadLetter, Decider, Deliver, Failures, Flow, Fold, Reply, Topic } from "../../src/index.ts"
+import {
+  Aggregate,
+  Branch,
+  DeadLetter,
+  Decider,
+  Deliver,
+  Failures,
+  Flow,
+  Fold,
+  Reply,
+  Topic,
+  Window,
+} from "../../src/index.ts"
 import { type Case, common, decoded, Dlt, keyOf, type Reading, Results } from "./StageCases.ts"
 
 export const Happened = Schema.Union([
@@ -99,6 +111,15 @@ export const cases: ReadonlyArray<Case> = [
       Flow.flatMap((r) => [r, { ...r, id: `${r.id}-b` }, r]),
       deciding,
       Decider.events,
+    ),
+    fansOut: true,
+  },
+  {
+    name: "decider behind a fold",
+    flow: decoded.pipe(
+      Aggregate.count({ name: "counts", window: Window.tumbling({ size: "1 minute" }), emit: "final" }),
+      Flow.map(({ key, start, value }) => ({ id: `${key}-${start}`, n: value, at: start })),
+      publishing,
     ),
     fansOut: true,
   },
