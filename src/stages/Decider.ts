@@ -91,10 +91,10 @@ export const run = <C, E, R, S>(
 }
 
 /** A value for one of the topics that events are published to. */
-export const into = <A>(topic: Topic<A>, value: A): Addressed => ({ topic, value })
+export const into = <A>(topic: Topic<A>, value: NoInfer<A>): Addressed => ({ topic, value })
 
 /** Publishes every event to one topic, as `of` makes it. */
-export const to = <E, A>(topic: Topic<A>, of: (event: Recorded<E>) => A): Publishing<E> => ({
+export const to = <E, A>(topic: Topic<A>, of: (event: Recorded<E>) => NoInfer<A>): Publishing<E> => ({
   topics: [topic],
   record: (event) => into(topic, of(event)),
 })

@@ -26,14 +26,14 @@ export const to =
     derived(topic, (value: A): B => value)(flow)
 
 /** Writes to `topic` what `of` makes of every value, and passes the value itself on. */
-export const derived = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
+export const derived = <A, B>(topic: Topic<B>, of: (value: A) => NoInfer<B>): Stage<A, A, Undeliverable> =>
   delivering(topic, of, {})
 
 /**
  * Like `derived`, for topics of which the last value per key counts: of the values that one batch has for a key, only the
  * last that does not fail is written.
  */
-export const latest = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
+export const latest = <A, B>(topic: Topic<B>, of: (value: A) => NoInfer<B>): Stage<A, A, Undeliverable> =>
   delivering(topic, of, { latest: true })
 
 const delivering = <A, B>(topic: Topic<B>, of: (value: A) => B, how: Pick<Outgoing, "latest">) =>

@@ -20,7 +20,7 @@ export interface Origin {
  * Sends to `topic` what `of` makes of a failure and its record, keyed as the contract says, or by the record's own key.
  * A throw in `of`, or an answer that the contract refuses, stops the task and names the record.
  */
-export const to = <G extends Failure, A>(topic: Topic<A>, of: (reason: G, origin: Origin) => A): Route<G> => ({
+export const to = <G extends Failure, A>(topic: Topic<A>, of: (reason: G, origin: Origin) => NoInfer<A>): Route<G> => ({
   writes: [topic],
   send: ({ source, failed }: Rejected<G>) => {
     const origin = originOf(source, failed)
