@@ -17,6 +17,7 @@ import {
   Window,
 } from "../../src/index.ts"
 import { accounts, Events, type Happened, Overdrawn, rules, toEvents } from "../support/DeciderCases.ts"
+import { byHand } from "../support/DecidingByHand.ts"
 import { committed, type Rec, run, sources, type Start, type Tick } from "../support/FlowRunner.ts"
 import { type Dice, forSeeds } from "../support/Seeds.ts"
 import { common, decoded, Dlt, Odd, Others, read, type Reading, Readings } from "../support/StageCases.ts"
@@ -422,49 +423,6 @@ describe("what a decider remembers", () => {
   })
 })
 
-/** The rules and the bounds once more, written as one would by hand. */
-const reference = (records: ReadonlyArray<Rec>, window: number, atMost: number) => {
-  const texts: Array<string> = []
-  const sums = new Map<string, number>()
-  const versions = new Map<string, number>()
-  const seen: Array<{ key: string; id: string; step: number; text: string }> = []
-  const step = window / 24
-  let now = -Infinity
-  for (const [offset, { key, value }] of records.entries()) {
-    const { id, n, at } = JSON.parse(value!) as Reading
-    now = Math.max(now, at)
-    const say = (text: string) => texts.push(`${offset}: ${text}`)
-    if (key === null) say("Keyless")
-    else if (n === 7 || !id.startsWith(`${key}-`)) say("Undecidable Misaddressed")
-    else if (n === 6 && id.endsWith("-6")) say("Undecidable Unidentified")
-    else {
-      const remembered = seen.filter((one) => one.key === key).slice(-atMost)
-        .find((one) => one.id === id && one.step >= Math.floor(now / step) - 24)
-      if (remembered !== undefined) {
-        say(remembered.text.replace("accepted", "repeated"))
-        continue
-      }
-      const sum = sums.get(key) ?? 0
-      const names = n < 5 ? [`Added ${n}`] : n === 5 ? [] : [`Drawn ${n - 5}`, ...sum === n - 5 ? ["Emptied"] : []]
-      const left = n < 5 ? sum + n : sum - n + 5
-      let text = "Overdrawn"
-      if (left >= 0) {
-        sums.set(key, left)
-        text = [
-          "accepted",
-          ...names.map((name) => {
-            versions.set(key, (versions.get(key) ?? 0) + 1)
-            return `${versions.get(key)} ${name}`
-          }),
-        ].join(", ")
-      }
-      seen.push({ key, id, step: Math.floor(now / step), text })
-      say(text)
-    }
-  }
-  return { texts, sums }
-}
-
 const randomReadings = (dice: Dice): ReadonlyArray<Rec> => {
   let at = 100
   return dice.list(0, 80, () => {
@@ -488,7 +446,8 @@ describe("Decider.stage over random commands", () => {
         const cut = dice.int(0, records.length)
         const cuts = [...dice.list(0, 6, () => dice.int(0, 80)), cut]
         const first = yield* through(records, { flow, cuts })
-        const { texts, sums } = reference(records, window, atMost)
+        const { decisions, sums } = byHand(records, window, atMost)
+        const texts = decisions.map(({ outcome, events }, offset) => `${offset}: ${[outcome, ...events].join(", ")}`)
         assert.deepStrictEqual(answers(first), texts)
 
         const done = first.batches.filter(({ source }) => source.next <= cut)
