@@ -20,9 +20,8 @@ export class Aggregates<C, E, R, S> {
   readonly #encodeRejection: (rejection: R) => unknown
   readonly #decodeRejection: (rejected: unknown) => R
   readonly #steps: Steps
-  /** The row at hand, what was decided for it in this very reading, and for which keys it is read again. */
+  /** The row at hand, and for which keys it is read again. */
   #row = -1
-  readonly #fresh: Array<Remembered<E>> = []
   readonly #isReadAgain = new Map<string, boolean>()
 
   constructor(
@@ -91,7 +90,6 @@ export class Aggregates<C, E, R, S> {
     const offset = batch.source.length === 0 ? -1 : offsetOf(batch.source, at)
     if (at !== this.#row) {
       this.#row = at
-      this.#fresh.length = 0
       this.#isReadAgain.clear()
     }
 
@@ -107,7 +105,7 @@ export class Aggregates<C, E, R, S> {
       if (!isReadAgain) this.#store.set(key, { ...aggregate, last: after(aggregate.last, topic, offset) })
       if (known.accepted === undefined) return { reason: this.#decodeRejection(known.rejected) }
       const events = recorded(key, commandId, known.accepted.after, known.accepted.events)
-      const isItself = isReadAgain && known.topic === topic && known.offset === offset && !this.#fresh.includes(known)
+      const isItself = isReadAgain && known.topic === topic && known.offset === offset
       if (!isItself) return { key, command, commandId, outcome: "repeated", events }
       const undeliverable = this.#publish(batch, i, events, published)
       return undeliverable ?? { key, command, commandId, outcome: "accepted", events }
@@ -173,7 +171,6 @@ export class Aggregates<C, E, R, S> {
       results: results.length > atMost ? results.slice(-atMost) : results,
       last: after(aggregate?.last ?? {}, result.topic, result.offset),
     })
-    this.#fresh.push(result)
     this.#steps.note(key, result.at)
   }
 
