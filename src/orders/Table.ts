@@ -49,17 +49,23 @@ export const summary = Effect.fn("Table.summary")(function* (
     `${rejected.length} rejected${why && ` (${why})`}, ${letters.length} damaged\n\n${yield* averages(to)}`
 })
 
-/** Draws the averages as they stand, over and over, until the scope ends. */
+/** A terminal. */
+export interface Screen {
+  readonly rows: number
+  write(text: string): unknown
+}
+
+/** Draws the averages as they stand, as many as the screen holds, over and over until the scope ends. */
 export const live = Effect.fn("Table.live")(function* (
   { averages }: OrderTopics,
-  draw: (text: string) => void,
+  screen: Screen,
 ): Effect.fn.Return<void, Task.PipelineError, Kafka.Cluster | Scope.Scope> {
   const users = yield* Ref.make<ReadonlyMap<string, AveragePayment>>(new Map())
   let drawn = 0
   const redraw = Effect.map(Ref.get(users), (users) => {
-    const text = table(users.values())
-    draw(`${drawn === 0 ? "" : `\x1b[${drawn}A\x1b[J`}${text}\n`)
-    drawn = text.split("\n").length
+    const lines = table(users.values()).split("\n").slice(0, Math.max(2, (screen.rows || 24) - 1))
+    screen.write(`${drawn === 0 ? "" : `\x1b[${drawn}A\x1b[J`}${lines.join("\n")}\n`)
+    drawn = lines.length
   })
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(redraw, Effect.sleep("1 second"))))
   yield* Stream.runForEach(

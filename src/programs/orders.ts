@@ -73,7 +73,7 @@ Environment.run("orders", settings, (values) => {
         : Effect.ignore(Effect.timeout(Effect.flatMap(summary, Console.log), "5 seconds"))
     )
     for (const pipeline of pipelines) yield* inBackground(Runner.run(pipeline, run))
-    if (process.stdout.isTTY) yield* inBackground(Effect.scoped(Table.live(to, (text) => process.stdout.write(text))))
+    if (process.stdout.isTTY) yield* inBackground(Effect.scoped(Table.live(to, process.stdout)))
     if (!isEmbedded && count === undefined) return yield* Effect.never
     const pace = count === undefined ? rate ?? 20 : rate
     yield* Traffic.send({ to, seed, count, rate: pace })
