@@ -1,5 +1,5 @@
 /** Orders that were paid. */
-import { Schema } from "effect"
+import { type Duration, Schema } from "effect"
 import { Topic } from "../../src/index.ts"
 import { Id } from "../Fields.ts"
 import { named, type Naming } from "../Naming.ts"
@@ -21,6 +21,7 @@ const contract = (
   name: string,
   description: string,
   key: readonly [string, (payment: Payment) => string],
+  retention: Duration.Input,
 ): Topic.Topic<Payment> =>
   Topic.make({
     name,
@@ -30,7 +31,7 @@ const contract = (
     key,
     eventTime: ({ at }) => at,
     partitions: 6,
-    retention: "365 days",
+    retention,
   })
 
 export const payments = (naming: Pick<Naming, "prefix">): Topic.Topic<Payment> =>
@@ -38,6 +39,7 @@ export const payments = (naming: Pick<Naming, "prefix">): Topic.Topic<Payment> =
     named(naming, "payments.authorized"),
     "The payment of every order that was paid",
     ["order", ({ orderId }) => orderId],
+    "365 days",
   )
 
 export const paymentsByUser = (naming: Pick<Naming, "prefix">): Topic.Topic<Payment> =>
@@ -45,4 +47,5 @@ export const paymentsByUser = (naming: Pick<Naming, "prefix">): Topic.Topic<Paym
     named(naming, "payments.by-user"),
     "Payments on their way from an order's partition to a user's",
     ["user", ({ userId }) => userId],
+    "7 days",
   )
