@@ -54,7 +54,8 @@ export const rebuilding = <C, E, R, S>(decider: Decider<C, E, R, S>): Rebuilding
     result: () => {
       for (const [key, waiting] of early) {
         const missing = (states.get(key)?.version ?? 0) + 1
-        const message = `version ${missing} of an aggregate is missing, and ${waiting.size} later events are there`
+        const there = waiting.size === 1 ? "1 later event is" : `${waiting.size} later events are`
+        const message = `version ${missing} is missing, and ${there} there`
         return Result.fail(new Gap({ key, version: missing, message }))
       }
       return Result.succeed(states)

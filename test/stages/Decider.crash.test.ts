@@ -1,8 +1,9 @@
 /** Law 5 of deciders: programs die, are refused and do not hear at any step, and every command has one result. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Result } from "effect"
-import { Decider, Guarantee } from "../../src/index.ts"
+import { Effect, Result, Schema, SchemaTransformation } from "effect"
+import { Decider, Decode, Failures, Guarantee, Ingest, Pipeline } from "../../src/index.ts"
 import { Driver, Faults } from "../../src/testing/index.ts"
+import { rules } from "../support/DeciderCases.ts"
 import * as Deciding from "../support/Deciding.ts"
 import { Dice, forSeeds } from "../support/Seeds.ts"
 import type { Reading } from "../support/StageCases.ts"
@@ -96,6 +97,53 @@ describe("a decider, exactly once", () => {
         assert.deepStrictEqual(results, expected, `stumbles at ${batch}`)
       }
     }), 60_000)
+})
+
+describe("a decider whose state has another shape than before", () => {
+  it.effect("goes on where its codec reads the old one", () => {
+    const Before = Schema.Struct({ sum: Schema.Int })
+    const After = Schema.Struct({ total: Schema.Int, currency: Schema.String })
+    const read = Before.pipe(Schema.decodeTo(
+      After,
+      SchemaTransformation.transform({
+        decode: ({ sum }) => ({ total: sum, currency: "EUR" }),
+        encode: ({ total }) => ({ sum: total }),
+      }),
+    ))
+    const later = Decider.make({
+      ...rules,
+      state: Schema.Union([After, read]),
+      initial: { total: 0, currency: "USD" },
+      decide: ({ total }, command: Reading) => rules.decide({ sum: total }, command),
+      evolve: ({ total, currency }, event) => ({ total: rules.evolve({ sum: total }, event).sum, currency }),
+    })
+    const migrated = Pipeline.make(
+      exactly.name,
+      Ingest.topic(Deciding.Commands).pipe(Decode.schema, Decider.stage(later), Failures.routeAll(Failures.skip)),
+      Guarantee.exactlyOnce(),
+    )
+    const command = (id: string, n: number): Reading => ({ id, n, at: 1_000 })
+    return Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.feed(Deciding.Commands, [command("ann-1", 4), command("ben-1", 3)])
+        yield* driver.settle
+        for (const member of yield* driver.members) yield* member.stop
+        yield* driver.crash
+        yield* driver.start(migrated)
+        yield* driver.feed(Deciding.Commands, [command("ann-1", 4), command("ann-2", 7), command("cho-1", 1)])
+        yield* driver.feed(Deciding.Commands, [command("ann-3", 6)])
+        yield* driver.settle
+        const states = Array.from(yield* driver.store(migrated, rules.name), ([key, aggregate]) => {
+          const { state, version } = aggregate as Decider.Rebuilt<typeof After.Type>
+          return [key, state, version] as const
+        })
+        assert.deepStrictEqual(states.sort(), [
+          ["ann", { total: 3, currency: "EUR" }, 2],
+          ["ben", { total: 3, currency: "EUR" }, 1],
+          ["cho", { total: 1, currency: "USD" }, 1],
+        ])
+      }))
+  })
 })
 
 describe("a decider, at least once", () => {

@@ -550,7 +550,7 @@ describe("Decider.rebuild", () => {
     assert.deepInclude(gap, { key: "ann", version: 2 })
     assert.strictEqual(
       (gap as Decider.Gap).message,
-      "version 2 of an aggregate is missing, and 2 later events are there",
+      "version 2 is missing, and 2 later events are there",
     )
     assert.deepInclude(Result.merge(Decider.rebuild(accounts, [recorded("ann", 2)])), { key: "ann", version: 1 })
   })
