@@ -3,16 +3,19 @@ import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { Duration, Schema } from "effect"
 import { topics } from "../schemas/index.ts"
+import { orderTopics } from "../schemas/orders/index.ts"
 import type { Topic } from "../src/index.ts"
 
 export const directory = fileURLToPath(new URL("../schemas/json/", import.meta.url))
+
+const contracts = (): ReadonlyArray<Topic.Any> => [...Object.values(topics()), ...Object.values(orderTopics())]
 
 const isBytes = (topic: Topic.Any) => topic.schema === topics().dlt.schema
 
 /** File names and what must stand in them. Topics of bytes have no schema. */
 export const files = (): ReadonlyMap<string, string> =>
   new Map(
-    Object.values(topics()).filter((topic) => !isBytes(topic)).map((topic) => {
+    contracts().filter((topic) => !isBytes(topic)).map((topic) => {
       const { schema, definitions } = Schema.toJsonSchemaDocument(topic.schema)
       const document = {
         $schema: "https://json-schema.org/draft/2020-12/schema",

@@ -29,7 +29,8 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   testing: ["core", "stages", "state", "kafka", "testing"],
   schemas: ["index", "schemas"],
   clickstream: ["index", "schemas", "clickstream"],
-  programs: ["index", "schemas", "clickstream", "programs", ...library],
+  orders: ["index", "schemas", "orders"],
+  programs: ["index", "schemas", "clickstream", "orders", "programs", ...library],
   index: library,
 }
 

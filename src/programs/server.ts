@@ -30,7 +30,7 @@ export const dashboard = {
 export const metrics = {
   metricsPort: Settings.integer("METRICS_PORT", {
     ...port,
-    doc: "The port at which enrich, aggregate and store answer /metrics and /livez; without it, nowhere",
+    doc: "The port at which enrich, aggregate, store and orders answer /metrics and /livez; without it, nowhere",
     fallback: undefined,
   }),
   host,

@@ -2,9 +2,9 @@
  * Everything in one process: trackers and sample traffic -> collector -> enrich -> aggregate -> store -> dashboard. Kafka
  * is in memory and Postgres embedded, unless KAFKA_BROKERS and DATABASE_URL name real ones.
  */
-import { Cause, Console, Context, Deferred, Effect, Layer, Option, Redacted, type Scope } from "effect"
+import { Console, Context, Effect, Layer, Redacted } from "effect"
 import { HttpServer } from "effect/http"
-import { type Topics, topics } from "../../schemas/index.ts"
+import { topics } from "../../schemas/index.ts"
 import * as Collector from "../clickstream/collector/Collector.ts"
 import * as CollectorSettings from "../clickstream/collector/Settings.ts"
 import { count } from "../clickstream/Count.ts"
@@ -15,10 +15,12 @@ import * as Names from "../clickstream/Names.ts"
 import * as Sample from "../clickstream/Sample.ts"
 import { store } from "../clickstream/Store.ts"
 import * as Tables from "../clickstream/Tables.ts"
-import { Admin, EmbeddedPostgres, KafkaMemory, Producer, Runner, Settings, type Task, type Topic } from "../index.ts"
+import { Admin, EmbeddedPostgres, KafkaMemory, Producer, Runner, Settings } from "../index.ts"
 import * as Environment from "./environment.ts"
+import * as Parts from "./parts.ts"
 import * as Processing from "./processing.ts"
 import * as Server from "./server.ts"
+import { small } from "./small.ts"
 import * as Telemetry from "./telemetry.ts"
 import { welcome } from "./welcome.ts"
 
@@ -38,36 +40,10 @@ const settings = {
   logLevel: Settings.withFallback(Telemetry.settings.logLevel, "Warn"),
 }
 
-type Failure = Task.PipelineError
-
 const together = { concurrency: "unbounded", discard: true } as const
-
-/** Runs until the scope ends; a failure, also one of its end, is the failure of the whole. */
-const inBackground = <R>(
-  failed: Deferred.Deferred<never, Failure>,
-  part: Effect.Effect<void, Failure, R>,
-): Effect.Effect<void, never, R | Scope.Scope> =>
-  Effect.asVoid(
-    Effect.forkScoped(
-      Effect.onError(part, (cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Deferred.failCause(failed, cause)),
-    ),
-  )
 
 const pruning = (tables: string) =>
   Effect.forever(Effect.andThen(Effect.sleep("1 minute"), Tables.prune(embedded, tables)))
-
-/** What is only in memory stays small, so that it can run for weeks. */
-const topicBytes = 16 * 1024 * 1024
-const contracts = (to: Topics, areInMemory: boolean) =>
-  Object.values(to).map((topic): Topic.Any =>
-    areInMemory
-      ? {
-        ...topic,
-        cleanup: topic.cleanup === "compact" ? "compact,delete" : topic.cleanup,
-        config: { ...topic.config, "retention.bytes": String(Math.floor(topicBytes / topic.partitions)) },
-      }
-      : topic
-  )
 
 /** The warning for tables that last longer than the topics that their rows come from. */
 const outlived =
@@ -103,22 +79,19 @@ Environment.run("start", settings, (values) => {
     disableListenLog: true,
   }).pipe(Layer.provide(LiveFigures.layer(values.prefix, values)))
 
-  const failed = Deferred.makeUnsafe<never, Failure>()
-  return Effect.gen(function* () {
+  return Parts.together(Effect.fnUntraced(function* (inBackground) {
     if (brokers === undefined && databaseUrl !== undefined) yield* Effect.logWarning(outlived)
-    // What is started last is stopped first: what still flows finds the next stage at work.
-    yield* Effect.andThen(Admin.createTopics(contracts(to, brokers === undefined)), Tables.migrate(tables))
-    yield* inBackground(failed, Effect.forEach(store(values), (one) => Runner.run(one, run), together))
-    yield* inBackground(failed, Runner.run(count(values, values), run))
-    yield* inBackground(failed, Runner.run(enrich(values, Processing.enrichOptions(values)), run))
-    if (databaseUrl === undefined) yield* inBackground(failed, pruning(tables))
+    const contracts = brokers === undefined ? small(Object.values(to)) : Object.values(to)
+    yield* Effect.andThen(Admin.createTopics(contracts), Tables.migrate(tables))
+    yield* inBackground(Effect.forEach(store(values), (one) => Runner.run(one, run), together))
+    yield* inBackground(Runner.run(count(values, values), run))
+    yield* inBackground(Runner.run(enrich(values, Processing.enrichOptions(values)), run))
+    if (databaseUrl === undefined) yield* inBackground(pruning(tables))
     const { address } = yield* Effect.map(Layer.build(server), (context) => Context.get(context, HttpServer.HttpServer))
-    if (isSampling) yield* inBackground(failed, Sample.feed(to))
+    if (isSampling) yield* inBackground(Sample.feed(to))
     yield* Console.log(welcome("port" in address ? address.port : values.port, values, isSampling))
-    return yield* Deferred.await(failed)
-  }).pipe(
-    Effect.scoped,
-    Effect.onInterrupt(() => Effect.flatMap(Deferred.poll(failed), Option.getOrElse(() => Effect.void))),
+    return yield* Effect.never
+  })).pipe(
     Effect.provide(Layer.merge(Producer.layer().pipe(Layer.provideMerge(kafka)), database)),
   )
 })

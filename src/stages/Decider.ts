@@ -1,244 +1,154 @@
-/** Commands in, events out: what is asked for is decided by the state that the events before have led to. */
-import { Duration, Effect, Result, Schema } from "effect"
-import type { Batch, Failed, Failure } from "../Batch.ts"
-import { addFailed, fail, failing, gather, RecordDefect, row } from "../Batch.ts"
-import { perTask, type Stage } from "../Flow.ts"
-import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
-import { groupKey, type Keyless } from "./Window.ts"
+/** Commands and events: what is asked for, what happens because of it, and why something does not. */
+import { Duration, Effect, Result, type Schema } from "effect"
+import type { Batch, Dropped, Failure } from "../Batch.ts"
+import { gather, row } from "../Batch.ts"
+import { each, type Flow, perTask, type Stage } from "../Flow.ts"
+import { Logged, type PipelineError } from "../Task.ts"
+import type { Topic } from "../Topic.ts"
+import { Aggregates } from "./Aggregates.ts"
+import type { Addressed, Answer, Decided, Decider, Publishing, Recorded, Undecidable } from "./Decision.ts"
+import type { Undeliverable } from "./Deliver.ts"
+import { codec } from "./Remembered.ts"
+import type { Keyless } from "./Window.ts"
 
-/** How commands of one aggregate (an order, an account) become events. All functions are pure. */
-export interface Decider<in C, E, S, R extends Failure> {
-  /** Names the stores, and with them the changelog topics. */
+export { type Answer, type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
+export { Gap, rebuild, type Rebuilding, rebuilding, type Rebuilt } from "./Rebuilding.ts"
+
+export interface Options<in C, in out E, in out R, in out S> {
+  /** Names the store, and with it the changelog topic. */
   readonly name: string
   readonly state: Schema.Codec<S, unknown>
   readonly event: Schema.Codec<E, unknown>
+  /** The tagged errors that `decide` may refuse a command with; `Schema.Never` where it refuses none. */
   readonly rejection: Schema.Codec<R, unknown>
-  /** The state of an aggregate that nothing has happened to. */
-  readonly initial: S
-  /** What comes of a command: events, none where there is nothing to do, or why it is refused. */
-  decide(state: S, command: C): Result.Result<ReadonlyArray<E>, R>
-  evolve(state: S, event: E): S
-  /** The same for every attempt to send the same command. Unique among the commands of its aggregate. */
+  readonly initial: NoInfer<S>
+  aggregate(command: C): string
   commandId(command: C): string
-  /** The aggregate that a command is for; given, a command under another key fails with `WrongKey`. */
-  aggregateId?(command: C): string
-  /** How long the result of a command is remembered, by arrival (the Kafka timestamp). 24 hours unless given. */
-  readonly remember?: Duration.Input
-  /** The most results that one task remembers, 100,000 unless given; beyond it the oldest are forgotten before their time. */
-  readonly atMost?: number
+  decide(state: NoInfer<S>, command: C): Result.Result<ReadonlyArray<NoInfer<E>>, NoInfer<R>>
+  evolve(state: NoInfer<S>, event: NoInfer<E>): NoInfer<S>
+  readonly remember?: {
+    /** How long a command's result is remembered in stream time, and at most a twenty-fourth longer. 24 hours unless given. */
+    readonly window?: Duration.Input
+    /** Of how many of an aggregate's latest commands, from 1 to 10,000; 100 unless given. */
+    readonly atMost?: number
+  }
 }
 
-/** An event, and its number among those of its aggregate: 1, 2, 3, without gaps. */
-export interface Numbered<out E> {
-  readonly version: number
-  readonly event: E
+/** A decider. Throws a `RangeError` where a bound of what is remembered makes no sense. */
+export const make = <C, E, R extends Failure, S>(options: Options<C, E, R, S>): Decider<C, E, R, S> => {
+  const window = Duration.toMillis(options.remember?.window ?? "24 hours")
+  const atMost = options.remember?.atMost ?? 100
+  if (!(window >= 1)) throw new RangeError(`decider ${options.name}: results are remembered for 1 ms at least`)
+  if (!(Number.isInteger(atMost) && atMost >= 1 && atMost <= 10_000)) {
+    throw new RangeError(`decider ${options.name}: of each aggregate 1 to 10,000 results are remembered`)
+  }
+  return { ...options, remember: { window, atMost } }
 }
 
-/** A command that was accepted. */
-export interface Accepted<out C, out E> {
-  readonly command: C
-  /** The aggregate's id: the record's key. */
-  readonly key: string
-  readonly events: ReadonlyArray<Numbered<E>>
-  /** The command came before: these are the events of the first time, published then. */
-  readonly repeated: boolean
-}
-
-/** A command stands under another key than that of the aggregate it is for. */
-export class WrongKey extends Schema.TaggedError<WrongKey>()("WrongKey", {
-  field: Schema.String,
-  message: Schema.String,
-}) {}
-
-export const make = <C, E, S, R extends Failure>(decider: Decider<C, E, S, R>): Decider<C, E, S, R> => decider
-
-/** The state that events lead to. */
-export const fold = <E, S>(
-  { initial, evolve }: Pick<Decider<never, E, S, never>, "initial" | "evolve">,
+/** The state that events lead to, from the beginning unless told. */
+export const fold = <C, E, R, S>(
+  decider: Decider<C, E, R, S>,
   events: Iterable<E>,
+  state: S = decider.initial,
 ): S => {
-  let state = initial
-  for (const event of events) state = evolve(state, event)
+  for (const event of events) state = decider.evolve(state, event)
   return state
 }
 
 /**
- * Decides commands one after the other, each against the state that all before it have led to. Commands must be keyed by
- * their aggregate: those of one key are decided in their order, by one task at a time.
- *
- * A command that is accepted goes on with its events: publish those of the ones that are not `repeated` (`published`). All
- * events of a command leave with its position, or none. A command that is refused fails with its rejection.
- *
- * A command that comes again, by its id, gets its first result again: the same events, marked as repeated, or the same
- * rejection. It changes nothing. What is read again after a crash under at-least-once is not its own repeat: its events are
- * published again.
- *
- * State grows with the number of aggregates; results are remembered for a time and up to a number.
+ * What becomes of commands, one after the other, for tests of the rules and as the reference for the stage: which answers
+ * the same, but for what it has forgotten. Here everything is remembered.
  */
-export const stage = <C, E, S, R extends Failure>(
-  decider: Decider<C, E, S, R>,
-): Stage<C, Accepted<C, E>, R | Keyless | WrongKey, PipelineError, Logged> => {
-  const states = { name: decider.name, value: Schema.Struct({ version: Schema.Int, state: decider.state }) }
-  const results = { name: `${decider.name}-results`, value: resultOf(decider) }
-  return perTask<C, Accepted<C, E>, R | Keyless | WrongKey, never, never, PipelineError, Logged>(
+export const run = <C, E, R, S>(
+  decider: Decider<C, E, R, S>,
+  commands: Iterable<C>,
+): ReadonlyArray<Answer<C, E, R>> => {
+  const aggregates = new Map<string, { state: S; version: number; readonly answers: Map<string, Answer<C, E, R>> }>()
+  return Array.from(commands, (command): Answer<C, E, R> => {
+    const key = decider.aggregate(command)
+    const commandId = decider.commandId(command)
+    const aggregate = aggregates.get(key) ?? { state: decider.initial, version: 0, answers: new Map() }
+    aggregates.set(key, aggregate)
+    const first = aggregate.answers.get(commandId)
+    if (first !== undefined) {
+      return { ...first, command, outcome: first.outcome === "rejected" ? "rejected" : "repeated" }
+    }
+    const result = Result.map(decider.decide(aggregate.state, command), (events) =>
+      events.map((event): Recorded<E> => {
+        aggregate.state = decider.evolve(aggregate.state, event)
+        return { key, version: ++aggregate.version, commandId, event }
+      }))
+    const answer = {
+      key,
+      command,
+      commandId,
+      outcome: Result.isSuccess(result) ? "accepted" : "rejected",
+      result,
+    } as const
+    aggregate.answers.set(commandId, answer)
+    return answer
+  })
+}
+
+/** A value for one of the topics that events are published to. */
+export const into = <A>(topic: Topic<A>, value: NoInfer<A>): Addressed => ({ topic, value })
+
+/** Publishes every event to one topic, as `of` makes it. */
+export const to = <E, A>(topic: Topic<A>, of: (event: Recorded<E>) => NoInfer<A>): Publishing<E> => ({
+  topics: [topic],
+  record: (event) => into(topic, of(event)),
+})
+
+/**
+ * Decides commands, which must be keyed by their aggregate, in the order they come, and goes on with what was accepted.
+ *
+ * A rejection fails the record, with the tag that `decide` gave it. A command that comes again gets its first result
+ * again: its rejection, or its events with `outcome: "repeated"`; nothing happens twice. With `publish` the events go to
+ * their topics together with the state that they lead to, all of a command or none (`Undeliverable`, and nothing has
+ * happened), whatever becomes of the value behind this stage. Under at-least-once a command that is read again after a
+ * crash is accepted again with the same events in the same versions, and they are published again.
+ *
+ * Memory grows with the number of aggregates. Beside its state each holds the results of its latest commands, within the
+ * bounds of `remember`; all of it is one entry of the changelog, written once per commit that changed it.
+ */
+export function stage<C, E, R extends Failure, S>(
+  decider: Decider<C, E, R, S>,
+): Stage<C, Decided<C, E>, R | Keyless | Undecidable, PipelineError, Logged>
+export function stage<C, E, R extends Failure, S>(
+  decider: Decider<C, E, R, S>,
+  options: { readonly publish: Publishing<E> },
+): Stage<C, Decided<C, E>, R | Keyless | Undecidable | Undeliverable, PipelineError, Logged>
+export function stage<C, E, R extends Failure, S>(
+  decider: Decider<C, E, R, S>,
+  options?: { readonly publish: Publishing<E> },
+): Stage<C, Decided<C, E>, R | Keyless | Undecidable | Undeliverable, PipelineError, Logged> {
+  const spec = { name: decider.name, value: codec(decider.state, decider.event) }
+  type Failures = R | Keyless | Undecidable | Undeliverable
+  return perTask<C, Decided<C, E>, Failures, never, never, PipelineError, Logged>(
     Effect.gen(function* () {
-      const logged = yield* Logged
-      const deciding = new Deciding(decider, yield* logged.store(states), yield* logged.store(results))
-      return (batch) => Effect.sync(() => deciding.decide(batch))
+      const aggregates = new Aggregates(yield* (yield* Logged).store(spec), decider, options?.publish)
+      return (batch) => Effect.sync(() => aggregates.decide(batch))
     }),
-    { stage: "decide", stores: [states, results] },
+    { stage: "decide", stores: [spec], writes: options?.publish.topics ?? [] },
   )
 }
 
-/** The events to publish: one value for each of a command that is not a repeat. */
-export const published = <C, E>({ key, events, repeated }: Accepted<C, E>): ReadonlyArray<Published<E>> =>
-  repeated ? [] : events.map(({ version, event }) => ({ key, version, event }))
-
-export interface Published<out E> extends Numbered<E> {
-  /** The aggregate's id. */
-  readonly key: string
-}
-
-interface State<out S> {
-  readonly version: number
-  readonly state: S
-}
-
-/** What came of a command, and which record brought it. */
-interface Remembered<out E, out R> {
-  readonly at: number
-  readonly topic: string
-  readonly offset: number
-  readonly outcome:
-    | { readonly _tag: "Accepted"; readonly version: number; readonly events: ReadonlyArray<E> }
-    | { readonly _tag: "Rejected"; readonly reason: R }
-}
-
-const resultOf = <C, E, S, R extends Failure>(
-  { event, rejection }: Decider<C, E, S, R>,
-): Schema.Codec<Remembered<E, R>, unknown> =>
-  Schema.Struct({
-    at: Schema.Finite,
-    topic: Schema.String,
-    offset: Schema.Int,
-    outcome: Schema.Union([
-      Schema.TaggedStruct("Accepted", { version: Schema.Int, events: Schema.Array(event) }),
-      Schema.TaggedStruct("Rejected", { reason: rejection }),
-    ]),
-  })
-
-class Deciding<C, E, S, R extends Failure> {
-  readonly #decider: Decider<C, E, S, R>
-  readonly #states: LoggedStore<State<S>>
-  readonly #results: LoggedStore<Remembered<E, R>>
-  readonly #remember: number
-  readonly #atMost: number
-  /** The ids of results, the oldest first; those before `#oldest` are forgotten. */
-  #order: Array<string>
-  #oldest = 0
-  /** What the batch at hand has brought first. */
-  readonly #ofBatch = new Set<string>()
-
-  constructor(
-    decider: Decider<C, E, S, R>,
-    states: LoggedStore<State<S>>,
-    results: LoggedStore<Remembered<E, R>>,
-  ) {
-    this.#decider = decider
-    this.#states = states
-    this.#results = results
-    this.#remember = Duration.toMillis(decider.remember ?? "24 hours")
-    this.#atMost = decider.atMost ?? 100_000
-    this.#order = Array.from(results.entries())
-      .sort(([, a], [, b]) => a.at - b.at || a.offset - b.offset)
-      .map(([id]) => id)
-  }
-
-  decide<F>(batch: Batch<C, F>): Batch<Accepted<C, E>, F | R | Keyless | WrongKey> {
-    const { values } = batch
-    const accepted: Array<Accepted<C, E>> = []
-    const from = new Uint32Array(values.length)
-    const failures: Array<Failed<R | Keyless | WrongKey>> = []
-    this.#ofBatch.clear()
-    for (let i = 0; i < values.length; i++) {
-      const answer = this.#answer(batch, i)
-      if (Result.isFailure(answer)) addFailed(failures, failing(batch, i, answer.failure))
-      else {
-        from[accepted.length] = i
-        accepted.push(answer.success)
+/** Goes on with the events, each by itself; a command that was repeated brings none, and is counted as dropped. */
+export const events = <C, E, F, E2, R2>(flow: Flow<Decided<C, E>, F, E2, R2>): Flow<Recorded<E>, F, E2, R2> =>
+  each<Decided<C, E>, Recorded<E>>(<G>(batch: Batch<Decided<C, E>, G>): Batch<Recorded<E>, G> => {
+    const values: Array<Recorded<E>> = []
+    const from: Array<number> = []
+    const dropped: Array<Dropped> = []
+    for (let i = 0; i < batch.values.length; i++) {
+      const { outcome, events } = batch.values[i]!
+      if (outcome === "repeated" || events.length === 0) {
+        dropped.push({ row: row(batch, i), reason: outcome === "repeated" ? "repeated" : "empty" })
+        continue
+      }
+      for (const event of events) {
+        values.push(event)
+        from.push(i)
       }
     }
-    return fail(gather<C, Accepted<C, E>, F>(batch, accepted, from.subarray(0, accepted.length)), failures)
-  }
-
-  #answer(batch: Batch<C, unknown>, i: number): Result.Result<Accepted<C, E>, R | Keyless | WrongKey> {
-    const { name } = this.#decider
-    const key = groupKey(batch, i, name)
-    if (typeof key !== "string") return Result.fail(key)
-    const command = batch.values[i]!
-    try {
-      const meant = this.#decider.aggregateId?.(command) ?? key
-      if (meant !== key) {
-        const message = `${name} decides per aggregate, and this command's key is not the aggregate that it names`
-        return Result.fail(new WrongKey({ field: "key", message }))
-      }
-      const { source } = batch
-      const at = row(batch, i)
-      this.#pass(source.timestamps[at]!)
-      const id = `${key.length}:${key}${this.#decider.commandId(command)}`
-      const known = this.#results.get(id)
-      const isSame = known?.topic === source.topic.name && known.offset === source.offsets[at] && !this.#ofBatch.has(id)
-      const { outcome } = known ?? this.#first(key, id, command, source.topic.name, source.offsets[at]!)
-      if (outcome._tag === "Rejected") return Result.fail(outcome.reason)
-      const events = outcome.events.map((event, n) => ({ version: outcome.version + n, event }))
-      return Result.succeed({ command, key, events, repeated: known !== undefined && !isSame })
-    } catch (cause) {
-      throw new RecordDefect(batch, i, cause)
-    }
-  }
-
-  /** Decides a command that has not come before. */
-  #first(key: string, id: string, command: C, topic: string, offset: number): Remembered<E, R> {
-    const { decide, evolve, initial } = this.#decider
-    const { version, state } = this.#states.get(key) ?? { version: 0, state: initial }
-    const decided = decide(state, command)
-    const result: Remembered<E, R> = {
-      at: this.#results.streamTime,
-      topic,
-      offset,
-      outcome: Result.isFailure(decided)
-        ? { _tag: "Rejected", reason: decided.failure }
-        : { _tag: "Accepted", version: version + 1, events: decided.success },
-    }
-    if (Result.isSuccess(decided) && decided.success.length > 0) {
-      const after = decided.success.reduce((state, event) => evolve(state, event), state)
-      this.#states.set(key, { version: version + decided.success.length, state: after })
-    }
-    this.#results.set(id, result)
-    this.#order.push(id)
-    this.#ofBatch.add(id)
-    this.#forget()
-    return result
-  }
-
-  /** Time goes on. */
-  #pass(arrival: number): void {
-    if (arrival <= this.#results.streamTime) return
-    this.#results.streamTime = arrival
-    this.#forget()
-  }
-
-  #forget(): void {
-    const results = this.#results
-    for (; this.#oldest < this.#order.length; this.#oldest++) {
-      const id = this.#order[this.#oldest]!
-      const isOver = results.get(id)!.at <= results.streamTime - this.#remember
-      if (!isOver && this.#order.length - this.#oldest <= this.#atMost) break
-      results.delete(id)
-    }
-    if (this.#oldest * 2 > this.#order.length) {
-      this.#order = this.#order.slice(this.#oldest)
-      this.#oldest = 0
-    }
-  }
-}
+    return { ...gather(batch, values, Uint32Array.from(from)), dropped: [...batch.dropped, ...dropped] }
+  }, { stage: "events" })(flow)

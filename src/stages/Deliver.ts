@@ -26,7 +26,7 @@ export const to =
     derived(topic, (value: A): B => value)(flow)
 
 /** Writes to `topic` what `of` makes of every value, and passes the value itself on. */
-export const derived = <A, B>(topic: Topic<B>, of: (value: A) => B): Stage<A, A, Undeliverable> =>
+export const derived = <A, B>(topic: Topic<B>, of: (value: A) => NoInfer<B>): Stage<A, A, Undeliverable> =>
   delivering(topic, of, {})
 
 export interface LatestOptions<in A> {
@@ -44,7 +44,7 @@ export interface LatestOptions<in A> {
  */
 export const latest = <A, B>(
   topic: Topic<B>,
-  of: (value: A) => B,
+  of: (value: A) => NoInfer<B>,
   options?: LatestOptions<A>,
 ): Stage<A, A, Undeliverable> => delivering(topic, of, { latest: true }, options)
 

@@ -19,3 +19,7 @@ export const otherRows = Pipeline.make("rows", checked.pipe(Failures.routeAll(De
 // A topic takes only what its contract says.
 //! Property 'path' is missing
 export const undelivered = checked.pipe(Deliver.to(Paths))
+
+// Nor what is derived from a value.
+//! Property 'path' is missing
+export const underived = checked.pipe(Deliver.derived(Paths, ({ userId }) => ({ userId })))

@@ -1,0 +1,4 @@
+import { cases } from "../support/DeciderCases.ts"
+import { laws } from "../support/Laws.ts"
+
+laws(cases)
