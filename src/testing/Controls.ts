@@ -1,5 +1,5 @@
 /** What a test says a run is, and what it can see and do in it. */
-import type { Duration, Effect, LogLevel, Scope } from "effect"
+import type { Duration, Effect, Layer, LogLevel, Scope } from "effect"
 import type { Cluster } from "../kafka/Cluster.ts"
 import type * as ClusterMemory from "../kafka/ClusterMemory.ts"
 import type * as Faults from "../kafka/Faults.ts"
@@ -19,6 +19,9 @@ export type AnyPipeline = Pipeline<unknown, unknown>
 
 export type Pipelines = AnyPipeline | ReadonlyArray<AnyPipeline>
 
+/** What a run of pipelines and a test that needs `R` still needs: what neither the driver nor its layer brings. */
+export type Left<P, R, S> = Exclude<Exclude<R, Brought> | Needs<P>, S>
+
 /** What pipelines need that the driver does not bring: the services of their own stages. */
 export type Needs<P> = P extends ReadonlyArray<infer One> ? NeedsOf<One> : NeedsOf<P>
 
@@ -27,12 +30,17 @@ type NeedsOf<P> = P extends Pipeline<infer _E, infer R> ? Exclude<R, Brought | T
 /** What the driver brings, also to the test itself. */
 export type Brought = Cluster | ClusterMemory.Control | Scope.Scope
 
-export interface Options<P extends Pipelines> {
+export interface Options<P extends Pipelines, S = never, E = never> {
   readonly pipelines: P
   /** What ids and everything else that is random is drawn from; 1 unless given. */
   readonly seed?: number
   /** Topics to create beside those that the pipelines read and write. */
   readonly topics?: ReadonlyArray<AnyTopic>
+  /**
+   * Services of the pipelines and of the test, made anew at every run once the topics are there, over its cluster and
+   * clock: tables that are read from topics, producers, stand-ins of databases.
+   */
+  readonly layer?: Layer.Layer<S, E, Cluster>
   /** What the clock says at first, in milliseconds since 1970; 2026-01-01T00:00:00Z unless given. */
   readonly now?: number
   /** How programs run: commit interval, session time-out and the like. */

@@ -6,7 +6,7 @@
 import { Effect } from "effect"
 import * as Faults from "../kafka/Faults.ts"
 import type { PipelineError } from "../Task.ts"
-import type { Brought, Driver, Needs, Options, Pipelines } from "./Controls.ts"
+import type { Driver, Left, Options, Pipelines } from "./Controls.ts"
 import { Fed, type Placed } from "./Feeding.ts"
 import { runWith } from "./Run.ts"
 
@@ -30,9 +30,9 @@ export const crashAfter: Faults.Fault = Faults.crashAfter(Effect.void)
 
 /**
  * Runs a test: creates the topics, starts the pipelines, and answers what the test answers. When it is over everything
- * ends with it. The test needs a Scope, Kafka and a clock of its own of nobody.
+ * ends with it.
  */
-export const run = <const P extends Pipelines, A, E, R>(
-  options: Options<P>,
+export const run = <const P extends Pipelines, A, E, R, S = never, E2 = never>(
+  options: Options<P, S, E2>,
   test: (driver: Driver) => Effect.Effect<A, E, R>,
-): Effect.Effect<A, E | PipelineError, Exclude<R, Brought> | Needs<P>> => runWith(options, {}, test)
+): Effect.Effect<A, E | E2 | PipelineError, Left<P, R, S>> => runWith(options, {}, test)

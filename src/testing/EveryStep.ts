@@ -2,13 +2,13 @@
 import { Cause, Effect, Exit } from "effect"
 import * as Faults from "../kafka/Faults.ts"
 import type { PipelineError } from "../Task.ts"
-import type { Brought, Driver, Needs, Options, Pipelines } from "./Controls.ts"
+import type { Driver, Left, Options, Pipelines } from "./Controls.ts"
 import { difference } from "./Difference.ts"
 import { DriverError } from "./DriverError.ts"
 import type { Call } from "./Network.ts"
 import { runWith } from "./Run.ts"
 
-export interface StepsOptions<P extends Pipelines, in A> extends Options<P> {
+export interface StepsOptions<P extends Pipelines, in A, S = never, E = never> extends Options<P, S, E> {
   /** What happens at a step, by the words for it; unless given, `a crash before` it and `a crash after` it. */
   readonly faults?: Readonly<Record<string, Faults.Fault>>
   /** The calls that count as steps; all but long polls and heartbeats unless given. */
@@ -38,10 +38,10 @@ const matters = ({ operation }: Call): boolean => operation !== "Fetch" && opera
  * there were. Fails with `Differs` at the first step where the outcome is another, or where the test itself fails; the
  * message names the step, and with it as `only` it replays.
  */
-export const atEveryStep = <const P extends Pipelines, A, E, R>(
-  options: StepsOptions<P, A>,
+export const atEveryStep = <const P extends Pipelines, A, E, R, S = never, E2 = never>(
+  options: StepsOptions<P, A, S, E2>,
   test: (driver: Driver) => Effect.Effect<A, E, R>,
-): Effect.Effect<number, E | DriverError | PipelineError, Exclude<R, Brought> | Needs<P>> =>
+): Effect.Effect<number, E | E2 | DriverError | PipelineError, Left<P, R, S>> =>
   Effect.gen(function* () {
     const [outcome, calls] = yield* runWith(options, {}, (driver) => Effect.all([test(driver), driver.calls]))
     const steps = calls.filter(options.steps ?? matters)

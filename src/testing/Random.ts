@@ -1,12 +1,12 @@
 /** A property of a pipeline: the same test from many seeds, each with input, cuts and crashes of its own. */
 import { Cause, Effect } from "effect"
 import type { PipelineError } from "../Task.ts"
-import type { Brought, Driver, Needs, Options, Pipelines } from "./Controls.ts"
+import type { Driver, Left, Options, Pipelines } from "./Controls.ts"
 import { Dice, seeds } from "./Dice.ts"
 import { DriverError } from "./DriverError.ts"
 import { runWith } from "./Run.ts"
 
-export interface RandomOptions<P extends Pipelines> extends Omit<Options<P>, "seed"> {
+export interface RandomOptions<P extends Pipelines, S = never, E = never> extends Omit<Options<P, S, E>, "seed"> {
   /**
    * How many seeds, from 1, or which; 20 unless given. Where they are only counted and the environment has `SEED`, that one
    * alone, or those from one to another (`SEED=1000..2000`).
@@ -25,15 +25,15 @@ export interface RandomOptions<P extends Pipelines> extends Omit<Options<P>, "se
  * parts programs come and go; `settle` mends the network and sees to it that each pipeline has a program. Fails with
  * `Differs` at the first seed that fails; the message names it, and it replays alone.
  */
-export const atRandom = <const P extends Pipelines, E, R>(
-  options: RandomOptions<P>,
+export const atRandom = <const P extends Pipelines, E, R, S = never, E2 = never>(
+  options: RandomOptions<P, S, E2>,
   test: (driver: Driver, dice: Dice) => Effect.Effect<void, E, R>,
-): Effect.Effect<void, DriverError, Exclude<R, Brought> | Needs<P>> =>
+): Effect.Effect<void, DriverError, Left<P, R, S>> =>
   Effect.suspend(() =>
     Effect.forEach(
       seedsOf(options.runs ?? 20),
       (seed) =>
-        Effect.suspend((): Effect.Effect<void, E | PipelineError, Exclude<R, Brought> | Needs<P>> => {
+        Effect.suspend((): Effect.Effect<void, E | E2 | PipelineError, Left<P, R, S>> => {
           const crashes = options.crashes ?? true
           // Other dice than the test's, which draw the same input with crashes and without.
           const chaos = { dice: new Dice(seed ^ 0x5bd1e995), crashes }

@@ -1,5 +1,5 @@
 /** One run of a test: the brokers, the clock and the programs, and the driver that the test holds. */
-import { Clock, Duration, Effect, Random, Result } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Random, Result } from "effect"
 import { TestClock } from "effect/testing"
 import * as Admin from "../kafka/Admin.ts"
 import type { Cluster } from "../kafka/Cluster.ts"
@@ -10,7 +10,7 @@ import { changelogTopic, plan } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
 import type { Any as AnyTopic, Topic } from "../Topic.ts"
 import { Chaos } from "./Chaos.ts"
-import type { AnyPipeline, Brought, Driver, Member, Needs, Options, Pipelines } from "./Controls.ts"
+import type { AnyPipeline, Driver, Left, Member, Options, Pipelines } from "./Controls.ts"
 import * as Counts from "./Counts.ts"
 import { Crew } from "./Crew.ts"
 import type { Dice } from "./Dice.ts"
@@ -43,16 +43,18 @@ const sessions: Partial<Runner.Options> = {
   shutdownTimeout: "8 seconds",
 }
 
-export const runWith = <const P extends Pipelines, A, E, R>(
-  options: Options<P>,
+export const runWith = <const P extends Pipelines, A, E, R, S = never, E2 = never>(
+  options: Options<P, S, E2>,
   how: How,
   test: (driver: Driver) => Effect.Effect<A, E, R>,
-): Effect.Effect<A, E | PipelineError, Exclude<R, Brought> | Needs<P>> => {
+): Effect.Effect<A, E | E2 | PipelineError, Left<P, R, S>> => {
   const running = Effect.gen(function* () {
     const pipelines: ReadonlyArray<AnyPipeline> = isList(options.pipelines) ? options.pipelines : [options.pipelines]
     yield* TestClock.setTime(options.now ?? firstTime)
     const topics = new Map(pipelines.flatMap(topicsOf).concat(options.topics ?? []).map((topic) => [topic.name, topic]))
     yield* Admin.createTopics(topics.values())
+    const services = options.layer === undefined ? Context.empty() : yield* Layer.build(Layer.fresh(options.layer))
+    const environment = Context.merge(yield* Effect.context<Cluster>(), services)
     const network = new Network()
     network.use(how.plan ?? Faults.none)
     const world: Process.World = {
@@ -60,27 +62,26 @@ export const runWith = <const P extends Pipelines, A, E, R>(
       lines: [],
       runner: { ...sessions, ...options.runner },
       logLevel: options.logLevel ?? "None",
-      environment: yield* Effect.context<Cluster>(),
+      environment,
     }
     const crew = new Crew(pipelines, world, how.supervised ?? false)
     yield* Effect.addFinalizer(() => crew.end)
     if (options.start ?? true) yield* crew.restart
-    return yield* test(
-      yield* make({
-        topics,
-        crew,
-        world,
-        chaos: how.chaos && new Chaos(how.chaos.dice, how.chaos.crashes, crew, network),
-        patience: Duration.toMillis(options.patience ?? "2 minutes"),
-      }),
-    )
+    const driver = yield* make({
+      topics,
+      crew,
+      world,
+      chaos: how.chaos && new Chaos(how.chaos.dice, how.chaos.crashes, crew, network),
+      patience: Duration.toMillis(options.patience ?? "2 minutes"),
+    })
+    return yield* Effect.provideContext(test(driver), services)
   })
   return running.pipe(
     Effect.scoped,
     Effect.provide(ClusterMemory.layer(options.cluster)),
     Effect.provide(TestClock.layer({ warningDelay: "1 minute" })),
     Random.withSeed(options.seed ?? 1),
-  ) as Effect.Effect<A, E | PipelineError, Exclude<R, Brought> | Needs<P>>
+  ) as Effect.Effect<A, E | E2 | PipelineError, Left<P, R, S>>
 }
 
 const isList = (pipelines: Pipelines): pipelines is ReadonlyArray<AnyPipeline> => Array.isArray(pipelines)

@@ -1,7 +1,7 @@
 /** The public test driver: what it feeds, reads and starts, and what it says where something is wrong. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Exit, Layer, Logger } from "effect"
-import { Decode, Deliver, Failures, Flow, Guarantee, Ingest, Pipeline, Topic } from "../../src/index.ts"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Logger } from "effect"
+import { Decode, Deliver, Failures, Flow, Guarantee, Ingest, Pipeline, Producer, Topic } from "../../src/index.ts"
 import { Driver, Faults } from "../../src/testing/index.ts"
 import {
   ByPage,
@@ -120,21 +120,20 @@ describe("a run", () => {
         }),
     ))
 
-  it.effect("gives pipelines the services of the test, and answers what the test answers", () => {
-    class Prices extends Context.Service<Prices, { readonly of: (page: string) => number }>()("Prices") {}
-    const priced = Pipeline.make(
-      "priced",
-      Ingest.topic(Clicks).pipe(
-        Decode.schema,
-        Flow.effect((one) =>
-          Effect.map(Prices, ({ of }) => ({ page: one.page, start: 0, clicks: of(one.page), final: true }))
-        ),
-        Deliver.to(Popular),
-        Failures.routeAll(Failures.skip),
-      ),
-      Guarantee.atLeastOnce(),
-    )
-    return Driver.run({ pipelines: priced, topics: [Late] }, (driver) =>
+  class Prices extends Context.Service<Prices, { readonly of: (page: string) => number }>()("Prices") {}
+  const priced = Pipeline.make(
+    "priced",
+    Ingest.topic(Clicks).pipe(
+      Decode.schema,
+      Flow.effect(({ page }) => Effect.map(Prices, ({ of }) => ({ page, start: 0, clicks: of(page), final: true }))),
+      Deliver.to(Popular),
+      Failures.routeAll(Failures.skip),
+    ),
+    Guarantee.atLeastOnce(),
+  )
+
+  it.effect("gives pipelines the services of the test, and answers what the test answers", () =>
+    Driver.run({ pipelines: priced, topics: [Late] }, (driver) =>
       Effect.gen(function* () {
         yield* driver.feed(Clicks, some)
         yield* driver.settle
@@ -143,9 +142,35 @@ describe("a run", () => {
         return (yield* driver.read(Popular)).length
       })).pipe(
         Effect.map((read) => assert.strictEqual(read, some.length)),
-        Effect.provide(Layer.succeed(Prices, { of: (page) => page.length })),
+        Effect.provideService(Prices, { of: (page) => page.length }),
+      ))
+
+  it.effect("makes services anew at every run, over its cluster and its clock, for pipelines and the test", () =>
+    Effect.gen(function* () {
+      let made = 0
+      const layer = Layer.merge(
+        Producer.layer(),
+        Layer.effect(
+          Prices,
+          Effect.map(Clock.currentTimeMillis, (now) => {
+            made++
+            return { of: () => now }
+          }),
+        ),
       )
-  })
+      const run = Driver.run({ pipelines: priced, layer, now: 7_000 }, (driver) =>
+        Effect.gen(function* () {
+          const sending = yield* Effect.forkChild(Producer.publish(Clicks, some))
+          yield* driver.advance("1 second")
+          yield* Fiber.join(sending)
+          yield* driver.settle
+          assert.strictEqual((yield* Prices).of(""), 7_000)
+          assert.deepStrictEqual((yield* driver.values(Popular)).map((one) => one!.clicks), some.map(() => 7_000))
+        }))
+      yield* run
+      yield* run
+      assert.strictEqual(made, 2)
+    }))
 
   it.effect("moves the clock by exactly what it is told", () =>
     Driver.run({ pipelines: exactly, now: 5_000 }, (driver) =>
