@@ -11,7 +11,7 @@ import type { Counts } from "./Counts.ts"
 import type { DriverError } from "./DriverError.ts"
 import type { Bytes, Fed } from "./Feeding.ts"
 import type { Call } from "./Network.ts"
-import type { Line } from "./Process.ts"
+import type { Line } from "./Journal.ts"
 import type { Letter, Read, ReadBytes } from "./Reading.ts"
 import type { Entry } from "./Stores.ts"
 
@@ -137,7 +137,7 @@ export interface Driver {
   inject(plan: Faults.Plan): Effect.Effect<void>
   /** The calls that programs have made to the brokers since the plan began. */
   readonly calls: Effect.Effect<ReadonlyArray<Call>>
-  /** What programs have logged. */
+  /** What programs, and services of the layer, have logged. */
   readonly logs: Effect.Effect<ReadonlyArray<Line>>
   /** The cluster behind it all, for what else a test may want of it: retention, leaders, what a broker loses. */
   readonly control: ClusterMemory.Control["Service"]

@@ -3,6 +3,7 @@ import { Clock, Effect } from "effect"
 import { TestClock } from "effect/testing"
 import * as Faults from "../kafka/Faults.ts"
 import type { AnyPipeline } from "./Controls.ts"
+import type { Line } from "./Journal.ts"
 import * as Process from "./Process.ts"
 
 /** How long a supervisor waits before it starts a program again that has ended by itself, in milliseconds. */
@@ -43,8 +44,8 @@ export class Crew {
   }
 
   /** Warnings and errors that programs have logged. */
-  get warnings(): ReadonlyArray<Process.Line> {
-    return this.#world.lines.filter(({ level }) => level === "Warn" || level === "Error" || level === "Fatal")
+  get warnings(): ReadonlyArray<Line> {
+    return this.#world.journal.lines.filter(({ level }) => level === "Warn" || level === "Error" || level === "Fatal")
   }
 
   readonly crash: Effect.Effect<void> = Effect.suspend(() =>

@@ -15,7 +15,7 @@ export type { Counts } from "./Counts.ts"
 export { DriverError } from "./DriverError.ts"
 export type { Bytes, Fed, Placed } from "./Feeding.ts"
 export type { Call } from "./Network.ts"
-export type { Line } from "./Process.ts"
+export type { Line } from "./Journal.ts"
 export type { Letter, Read, ReadBytes } from "./Reading.ts"
 export type { Entry } from "./Stores.ts"
 

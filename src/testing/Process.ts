@@ -1,28 +1,17 @@
 /** One process of a pipeline: a member of its consumer group with its own connection, log lines and counts. */
-import { Cause, Context, Effect, Exit, Fiber, Layer, Logger, LogLevel, Metric, References } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Metric } from "effect"
 import type { Cluster } from "../kafka/Cluster.ts"
 import * as Faults from "../kafka/Faults.ts"
 import * as Runner from "../kafka/Runner.ts"
 import type { Pipeline } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
+import type { Journal } from "./Journal.ts"
 import type { Network } from "./Network.ts"
-
-/** A line that a program has logged. */
-export interface Line {
-  /** Milliseconds since 1970, by the test clock. */
-  readonly at: number
-  readonly level: LogLevel.LogLevel
-  readonly pipeline: string
-  readonly member: number
-  readonly message: string
-}
 
 export interface World {
   readonly network: Network
-  readonly lines: Array<Line>
+  readonly journal: Journal
   readonly runner: Partial<Runner.Options>
-  /** From which level on log lines are printed too. */
-  readonly logLevel: LogLevel.LogLevel
   /** Everything that pipelines need, and the brokers. */
   readonly environment: Context.Context<Cluster>
 }
@@ -47,14 +36,11 @@ export interface Process {
   inject(plan: Faults.Plan): Effect.Effect<void>
 }
 
-/** The least of what is kept of a program's log lines. */
-const kept = "Info"
-
 export const start = Effect.fnUntraced(function* (
   pipeline: Pipeline<unknown, unknown>,
   number: number,
   plan: Faults.Plan,
-  { network, lines, runner, logLevel, environment }: World,
+  { network, journal, runner, environment }: World,
 ): Effect.fn.Return<Process> {
   const caller = { pipeline: pipeline.name, number }
   let dead = false
@@ -82,17 +68,9 @@ export const start = Effect.fnUntraced(function* (
     return Context.get(connection, Faults.Faults).use({ start: () => meet })
   }
   yield* inject(plan)
-  const loggers = Context.get(environment, Logger.CurrentLoggers)
-  const logger = Logger.make((entry) => {
-    if (dead) return
-    const { message, logLevel: level, cause, date } = entry
-    lines.push({ at: date.getTime(), level, pipeline: pipeline.name, member: number, message: words(message, cause) })
-    if (LogLevel.isGreaterThanOrEqualTo(level, logLevel)) { for (const other of loggers) other.log(entry) }
-  })
   const inside = connection.pipe(
     Context.add(Metric.MetricRegistry, new Map()),
-    Context.add(Logger.CurrentLoggers, new Set([logger])),
-    Context.add(References.MinimumLogLevel, LogLevel.isGreaterThanOrEqualTo(logLevel, kept) ? kept : logLevel),
+    Context.merge(journal.of(pipeline.name, number, () => !dead)),
   )
   const running = Runner.run(pipeline, runner) as Effect.Effect<void, PipelineError, Cluster>
   const fiber: Fiber.Fiber<void, PipelineError> = yield* running.pipe(
@@ -117,13 +95,6 @@ export const start = Effect.fnUntraced(function* (
     inject,
   }
 })
-
-const words = (message: unknown, cause: Cause.Cause<unknown>): string => {
-  const parts = (Array.isArray(message) ? message : [message]).map((part) =>
-    part instanceof Error ? part.message : String(part)
-  )
-  return [...parts, ...Cause.prettyErrors(cause).map((error) => error.message)].join(": ")
-}
 
 const failureOf = (exit: Exit.Exit<void, PipelineError> | undefined): PipelineError | undefined => {
   if (exit === undefined || Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return undefined

@@ -1,5 +1,5 @@
 /** One run of a test: the brokers, the clock and the programs, and the driver that the test holds. */
-import { Clock, Context, Duration, Effect, Layer, Random, Result } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Logger, Random, Result } from "effect"
 import { TestClock } from "effect/testing"
 import * as Admin from "../kafka/Admin.ts"
 import type { Cluster } from "../kafka/Cluster.ts"
@@ -16,6 +16,7 @@ import { Crew } from "./Crew.ts"
 import type { Dice } from "./Dice.ts"
 import { DriverError } from "./DriverError.ts"
 import { type Appended, batches, fromBytes, fromValue } from "./Feeding.ts"
+import { Journal } from "./Journal.ts"
 import { Network } from "./Network.ts"
 import type * as Process from "./Process.ts"
 import * as Reading from "./Reading.ts"
@@ -53,15 +54,19 @@ export const runWith = <const P extends Pipelines, A, E, R, S = never, E2 = neve
     yield* TestClock.setTime(options.now ?? firstTime)
     const topics = new Map(pipelines.flatMap(topicsOf).concat(options.topics ?? []).map((topic) => [topic.name, topic]))
     yield* Admin.createTopics(topics.values())
-    const services = options.layer === undefined ? Context.empty() : yield* Layer.build(Layer.fresh(options.layer))
+    const journal = new Journal(yield* Logger.CurrentLoggers, options.logLevel ?? "None")
+    const services = options.layer === undefined
+      ? Context.empty()
+      : yield* Layer.build(Layer.fresh(options.layer)).pipe(
+        Effect.provideContext(journal.of("", 0, () => true)),
+      )
     const environment = Context.merge(yield* Effect.context<Cluster>(), services)
     const network = new Network()
     network.use(how.plan ?? Faults.none)
     const world: Process.World = {
       network,
-      lines: [],
+      journal,
       runner: { ...sessions, ...options.runner },
-      logLevel: options.logLevel ?? "None",
       environment,
     }
     const crew = new Crew(pipelines, world, how.supervised ?? false)
@@ -98,7 +103,7 @@ interface Parts {
 }
 
 const make = Effect.fnUntraced(function* (
-  { topics, crew, world: { network, lines, runner }, chaos, patience }: Parts,
+  { topics, crew, world: { network, journal, runner }, chaos, patience }: Parts,
 ): Effect.fn.Return<Driver, never, Cluster | ClusterMemory.Control> {
   const control = yield* ClusterMemory.Control
   const services = yield* Effect.context<Cluster | ClusterMemory.Control>()
@@ -213,7 +218,7 @@ const make = Effect.fnUntraced(function* (
     restart: crew.restart,
     inject: (plan) => Effect.sync(() => network.use(plan)),
     calls: Effect.sync(() => network.calls),
-    logs: Effect.sync(() => [...lines]),
+    logs: Effect.sync(() => journal.lines),
     control,
   }
 })

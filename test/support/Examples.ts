@@ -2,10 +2,10 @@
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 
-const root = join(import.meta.dirname, "../..")
+export const root = join(import.meta.dirname, "../..")
 
 /** Where examples are written to be compiled and run; git ignores it. */
-export const folder = join(root, ".docs")
+export const folder = join(root, "test/.docs")
 
 export interface Example {
   /** The page, and the line that the block begins at. */
@@ -68,13 +68,13 @@ export const write = (examples: ReadonlyArray<Example>): void => {
   mkdirSync(folder)
   writeFileSync(
     join(folder, "tsconfig.json"),
-    JSON.stringify({ extends: "../tsconfig.json", include: ["*.ts"], exclude: [] }),
+    JSON.stringify({ extends: "../../tsconfig.json", include: ["*.ts"], exclude: [] }),
   )
   // A module of its own each, with the lines where they stand in the page.
   for (const { name, code, file } of examples) {
-    const local = code.replaceAll('from "millrace"', 'from "../src/index.ts"').replaceAll(
+    const local = code.replaceAll('from "millrace"', 'from "../../src/index.ts"').replaceAll(
       'from "millrace/testing"',
-      'from "../src/testing/index.ts"',
+      'from "../../src/testing/index.ts"',
     )
     const before = Number(name.slice(name.lastIndexOf(":") + 1))
     writeFileSync(file, `${"\n".repeat(before)}${local}\n`)
