@@ -62,8 +62,12 @@ export const start = Effect.fnUntraced(function* (
       const [{ operation, count }, shared] = network.meet(caller, call)
       const fault = alone(call) ?? shared
       if (fault?._tag !== "Crash") return fault
-      crashedAt = `${fault.carriedOut ? "after" : "before"} ${operation} ${count}`
-      return { ...fault, signal: Effect.andThen(die, fault.signal) }
+      // Only once the call was carried out, which may take its time.
+      const dies = Effect.suspend(() => {
+        crashedAt = `${fault.carriedOut ? "after" : "before"} ${operation} ${count}`
+        return die
+      })
+      return { ...fault, signal: Effect.andThen(dies, fault.signal) }
     }
     return Context.get(connection, Faults.Faults).use({ start: () => meet })
   }

@@ -152,8 +152,10 @@ describe("a run", () => {
         Producer.layer(),
         Layer.effect(
           Prices,
-          Effect.map(Clock.currentTimeMillis, (now) => {
+          Effect.gen(function* () {
             made++
+            yield* Effect.logWarning("prices are old")
+            const now = yield* Clock.currentTimeMillis
             return { of: () => now }
           }),
         ),
@@ -165,6 +167,9 @@ describe("a run", () => {
           yield* Fiber.join(sending)
           yield* driver.settle
           assert.strictEqual((yield* Prices).of(""), 7_000)
+          assert.deepStrictEqual(yield* driver.logs, [
+            { at: 7_000, level: "Warn", pipeline: "", member: 0, message: "prices are old" },
+          ])
           assert.deepStrictEqual((yield* driver.values(Popular)).map((one) => one!.clicks), some.map(() => 7_000))
         }))
       yield* run
@@ -312,6 +317,19 @@ describe("faults", () => {
         assert.strictEqual((yield* first.calls).filter(({ operation }) => operation === "Produce").length, 2)
         assert.isAbove((yield* second.calls).filter(({ operation }) => operation === "Produce").length, 2)
         assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 6)
+      })))
+
+  it.effect("crash a program after a call only once the call was carried out, and one follows then", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.settle
+        yield* driver.inject(Faults.at("Fetch", 1, Driver.crashAfter))
+        const seen = new Set<string>()
+        for (let passed = 0; passed < 3_000; passed += 50) {
+          yield* driver.advance(50)
+          seen.add((yield* driver.members).map(({ number }) => number).join())
+        }
+        assert.deepStrictEqual([...seen], ["1", "2"])
       })))
 
   it.effect("of an outage are survived, and what programs say of it is kept and not printed", () =>
