@@ -36,7 +36,7 @@ const matters = ({ operation }: Call): boolean => operation !== "Fetch" && opera
  * Runs a test once without faults, and then once for each call that its programs made to the brokers and each fault. What
  * it answers must be the same every time. Programs that die are followed by others. Answers how many runs with a fault
  * there were. Fails with `Differs` at the first step where the outcome is another, or where the test itself fails; the
- * message names the step, and with it as `only` it replays.
+ * message names the step, and with it as `only` it replays. The test itself injects nothing for all programs.
  */
 export const atEveryStep = <const P extends Pipelines, A, E, R, S = never, E2 = never>(
   options: StepsOptions<P, A, S, E2>,
@@ -45,8 +45,8 @@ export const atEveryStep = <const P extends Pipelines, A, E, R, S = never, E2 = 
   Effect.gen(function* () {
     const [outcome, calls] = yield* runWith(options, {}, (driver) => Effect.all([test(driver), driver.calls]))
     const steps = calls.filter(options.steps ?? matters)
-    const every = Math.max(1, steps.length / (options.most ?? Infinity))
-    const chosen = options.only === undefined ? steps.filter((_, i) => Math.floor(i % every) === 0) : steps
+    const most = options.only === undefined ? Math.min(steps.length, options.most ?? Infinity) : steps.length
+    const chosen = Array.from({ length: most }, (_, i) => steps[Math.floor(i * steps.length / most)]!)
     let runs = 0
     for (const { operation, count } of chosen) {
       for (const [words, fault] of Object.entries(options.faults ?? crashes)) {
