@@ -1,66 +1,84 @@
-/** What the documentation shows: every example compiles, runs, and prints what stands below it. */
+/**
+ * Every program in the documentation compiles, runs, and prints what stands behind it. A block that imports from millrace
+ * is followed by a text block with its output, or marked ```ts no-run and then only compiled.
+ */
 import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { execFile } from "node:child_process"
-import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { rmSync } from "node:fs"
 import { join } from "node:path"
-import { inspect, promisify } from "node:util"
+import { pathToFileURL } from "node:url"
+import { format } from "node:util"
+import * as Examples from "./support/Examples.ts"
 
-const root = join(import.meta.dirname, "..")
-const folder = join(root, "test/.docs")
+const examples = Examples.all()
 
-interface Example {
-  readonly name: string
-  readonly file: string
-  readonly code: string
-  /** What it prints; `undefined` where the page does not say. */
-  readonly prints: string | undefined
-  readonly runs: boolean
+/** Runs a module and answers what it has printed. */
+const printed = async (file: string): Promise<string> => {
+  const lines: Array<string> = []
+  const log = vi.spyOn(console, "log").mockImplementation((...parts) => void lines.push(format(...parts)))
+  try {
+    await import(/* @vite-ignore */ pathToFileURL(file).href)
+  } finally {
+    log.mockRestore()
+  }
+  return lines.join("\n")
 }
-
-/** The examples of a page: its blocks of TypeScript that import the library, with the block of text that follows. */
-const examplesOf = (page: string): ReadonlyArray<Example> => {
-  const blocks = readFileSync(join(root, page), "utf8").matchAll(
-    /^```ts( no-run)?\n([^]*?)^```\n(?:\s*```text\n([^]*?)^```)?/gm,
-  )
-  return [...blocks].filter(([, , code]) => code!.includes('from "millrace')).map(([, noRun, code, prints], i) => {
-    const name = `${page.replace(/^docs\//, "").replace(/\.md$/, "")} ${i + 1}`
-    return { name, file: `${name.replaceAll(/\W+/g, "-")}.ts`, code: code!, prints, runs: noRun === undefined }
-  })
-}
-
-const examples = globSync("docs/**/*.md", { cwd: root }).sort().flatMap(examplesOf)
-
-const resolved = (code: string): string =>
-  code.replaceAll('"millrace/testing"', '"../../src/testing/index.ts"').replaceAll('"millrace"', '"../../src/index.ts"')
 
 describe("the documentation", () => {
-  beforeAll(() => {
-    rmSync(folder, { recursive: true, force: true })
-    mkdirSync(folder)
-    for (const { file, code } of examples) writeFileSync(join(folder, file), `${resolved(code)}\nexport {}\n`)
-    writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ extends: "../../tsconfig.json", include: ["*.ts"] }))
-  })
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  beforeAll(() => Examples.write(examples))
+  afterAll(() => rmSync(Examples.folder, { recursive: true, force: true }))
 
   it("has examples that compile", async () => {
-    const tsc = join(root, "node_modules/.bin/tsc")
-    await promisify(execFile)(tsc, ["-p", folder], { cwd: root }).catch(({ stdout }) => assert.fail(stdout))
+    const tsc = join(Examples.root, "node_modules/.bin/tsc")
+    const said = await new Promise<string>((resolve) =>
+      execFile(tsc, ["-p", Examples.folder, "--pretty", "false"], (_, out, err) => resolve(out + err))
+    )
+    assert.strictEqual(said, "")
   }, 60_000)
 
-  for (const { name, file, prints } of examples.filter(({ runs }) => runs)) {
-    it(`has an example that runs: ${name}`, async () => {
-      assert.isDefined(prints, `${name} has no block of text that says what it prints`)
-      const lines: Array<string> = []
-      const log = vi.spyOn(console, "log").mockImplementation((...args) => void lines.push(args.map(shown).join(" ")))
-      try {
-        await import(join(folder, file))
-      } finally {
-        log.mockRestore()
-      }
-      assert.strictEqual(`${lines.join("\n")}\n`, prints)
+  for (const { name, prints, runs, file } of examples) {
+    if (!runs) continue
+    it(`${name} prints what it says`, async () => {
+      assert.isDefined(prints, "a block that imports from millrace needs a text block behind it, or ```ts no-run")
+      assert.strictEqual(await printed(file), prints)
     }, 30_000)
   }
 })
 
-/** As the console shows it. */
-const shown = (value: unknown): string => typeof value === "string" ? value : inspect(value)
+describe("the finding of examples", () => {
+  const page = [
+    "```ts",
+    'import { Flow } from "millrace"',
+    "```",
+    "It prints",
+    "```text",
+    "a",
+    "```",
+    "```ts",
+    "const own = 1",
+    "```",
+    "```js",
+    'import { Flow } from "millrace"',
+    "```",
+    "- ```ts no-run",
+    "  ```ts no-run",
+    '  import { Driver } from "millrace/testing"',
+    "  ```",
+    "```ts",
+    'import { Flow } from "millrace"',
+    "```",
+    "```sh",
+    "```",
+  ].join("\n")
+
+  it("takes blocks of ts that import millrace, each with the text that comes next", () => {
+    assert.deepStrictEqual(
+      Examples.of("docs/a.md", page).map(({ name, code, prints, runs }) => [name, code, prints, runs]),
+      [
+        ["docs/a.md:1", 'import { Flow } from "millrace"', "a", true],
+        ["docs/a.md:15", 'import { Driver } from "millrace/testing"', undefined, false],
+        ["docs/a.md:18", 'import { Flow } from "millrace"', undefined, true],
+      ],
+    )
+  })
+})

@@ -18,6 +18,9 @@ import { patiently } from "./Retry.ts"
 /** The key of the positions record: a byte that no UTF-8 text contains, so that no store's key can be equal to it. */
 const positionsKey = Buffer.from([0xff])
 
+/** Whether a changelog's record says where the log stands, and is no entry of the store. */
+export const isPositions = (key: Uint8Array): boolean => key.length === 1 && key[0] === positionsKey[0]
+
 const Logged = Schema.fromJsonString(Schema.Struct({
   positions: Schema.Record(Schema.String, Schema.Int),
   /** Null where the store has seen no time yet. */
@@ -28,7 +31,7 @@ const decodeLogged = Schema.decodeOption(Logged)
 
 /** The stream time that a changelog's record tells, where it is a record that tells one. */
 export const loggedStreamTime = (key: Uint8Array | null, value: Uint8Array | null): number | undefined => {
-  if (key?.length !== 1 || key[0] !== positionsKey[0] || value === null) return undefined
+  if (key === null || !isPositions(key) || value === null) return undefined
   return Option.getOrUndefined(decodeLogged(text(value)))?.streamTime ?? undefined
 }
 
@@ -83,7 +86,8 @@ export const stamp = (epoch: number, commit: number): Headers => {
   return [[stampHeader, bytes]]
 }
 
-const stampOf = (headers: Headers): Uint8Array | undefined => headers.find(([name]) => name === stampHeader)?.[1]
+/** Compares as bytes: the higher is the newer. */
+export const stampOf = (headers: Headers): Uint8Array | undefined => headers.find(([name]) => name === stampHeader)?.[1]
 
 /** The configuration of a changelog topic. */
 export const config = {
@@ -161,7 +165,7 @@ export const restore = Effect.fnUntraced(function* <V>(
         const stamp = stampOf(headers[i]!)
         const age = stamp === undefined || newest === undefined ? 0 : Buffer.compare(stamp, newest)
         if (stamp !== undefined && (newest === undefined || age > 0)) newest = stamp
-        if (key.length === 1 && key[0] === positionsKey[0]) {
+        if (isPositions(key)) {
           if (age < 0 && logged !== undefined) continue
           const decoded = decodeLogged(text(bytes[i]!))
           if (Option.isNone(decoded)) {

@@ -56,6 +56,8 @@ export interface TopicRecord {
 export class Control extends Context.Service<Control, {
   /** A topic's records as committed so far, by partition and offset. */
   records(topic: string): Effect.Effect<ReadonlyArray<TopicRecord>, KafkaError>
+  /** By partition: the offset after the last committed record. Markers and undecided records behind it do not count. */
+  ends(topic: string): Effect.Effect<ReadonlyArray<number>, KafkaError>
   /** Writes a batch without a producer and answers its base offset. */
   append(where: TopicPartition, records: Records): Effect.Effect<number, KafkaError>
   /** Forgets now all that retention and compaction allow, as if segments were as small as could be. */
@@ -237,6 +239,7 @@ const control = (broker: Broker, door: Door): Control["Service"] => {
   const { topics, transactions, groups } = broker
   return {
     records: (topic) => door.ask("Control", () => topics.partitions(topic).flatMap(({ log }) => committed(log))),
+    ends: (topic) => door.ask("Control", () => topics.partitions(topic).map(({ log }) => endOfRecords(log))),
     append: (where, records) =>
       door.ask("Control", (now) => {
         const { log, retention } = topics.get(where)
@@ -267,3 +270,21 @@ const committed = (log: Log): ReadonlyArray<TopicRecord> =>
       timestamp: timestamps[i]!,
     }))
   })
+
+/** Looks at no more than the last segments, and only where something has changed: a test asks at every step of its clock. */
+const endOfRecords = (log: Log): number => {
+  const { end, lastStable } = log
+  const known = ends.get(log)
+  if (known !== undefined && known.end === end && known.lastStable === lastStable) return known.records
+  let records = log.start
+  for (let s = log.segments.length - 1; s >= 0; s--) {
+    const last = log.committed(log.segments[s]!).offsets.at(-1)
+    if (last === undefined) continue
+    records = last + 1
+    break
+  }
+  ends.set(log, { end, lastStable, records })
+  return records
+}
+
+const ends = new WeakMap<Log, { readonly end: number; readonly lastStable: number; readonly records: number }>()

@@ -1,35 +1,50 @@
-/** What the commits of a pipeline have contained, read from its metrics. */
-import { Effect, Metric } from "effect"
+/** What the programs of a run have counted. */
+import type { Metric } from "effect"
+import * as Counters from "../kafka/Counters.ts"
+import { assignedTasks, stoppedTasks } from "../kafka/Runner.ts"
 
+type Tally = Readonly<Record<string, number>>
+
+/** As `/metrics` would tell it: what was committed, by name. */
 export interface Counts {
-  /** Records whose positions were committed, by topic. */
-  readonly read: Readonly<Record<string, number>>
-  /** Records that were written, by topic. */
-  readonly written: Readonly<Record<string, number>>
-  /** Records that were dropped on purpose, by reason. */
-  readonly dropped: Readonly<Record<string, number>>
-  /** Records that failed and were sent to a topic, by reason. */
-  readonly failed: Readonly<Record<string, number>>
-  /** Values that went into state, by stage. */
-  readonly folded: Readonly<Record<string, number>>
+  /** Records, by topic. */
+  readonly read: Tally
+  readonly written: Tally
+  /** Records, by reason. */
+  readonly dropped: Tally
+  /** Records that were sent to a topic because of a failure, by its tag. */
+  readonly failed: Tally
+  /** Values folded into state, by stage. */
+  readonly folded: Tally
 }
 
-export const counts = (pipeline: string): Effect.Effect<Counts> =>
-  Effect.map(Metric.snapshot, (snapshot) => {
-    const by = (what: string, label: string) => {
-      const sums: Record<string, number> = {}
-      for (const metric of snapshot) {
-        if (metric.id !== `millrace_records_${what}_total` || metric.type !== "Counter") continue
-        const { [label]: name, pipeline: of } = metric.attributes ?? {}
-        if (of === pipeline && name !== undefined) sums[name] = (sums[name] ?? 0) + Number(metric.state.count)
-      }
-      return sums
+type Snapshots = ReadonlyArray<Metric.Metric.Snapshot>
+
+/** The counts of one pipeline, summed over what its programs have measured. */
+export const counts = (snapshots: Snapshots): Counts => {
+  const tally = ({ id }: { readonly id: string }, label: string): Tally => {
+    const sums: Record<string, number> = {}
+    for (const { id: of, attributes, ...snapshot } of snapshots) {
+      if (of !== id || snapshot.type !== "Counter") continue
+      const name = attributes?.[label] ?? ""
+      sums[name] = (sums[name] ?? 0) + Number(snapshot.state.count)
     }
-    return {
-      read: by("read", "topic"),
-      written: by("written", "topic"),
-      dropped: by("dropped", "reason"),
-      failed: by("failed", "reason"),
-      folded: by("folded", "stage"),
-    }
-  })
+    return sums
+  }
+  return {
+    read: tally(Counters.read, "topic"),
+    written: tally(Counters.written, "topic"),
+    dropped: tally(Counters.dropped, "reason"),
+    failed: tally(Counters.failed, "reason"),
+    folded: tally(Counters.folded, "stage"),
+  }
+}
+
+const gauge = ({ id }: { readonly id: string }) => (snapshots: Snapshots): number =>
+  snapshots.reduce((sum, of) => of.id === id && of.type === "Gauge" ? sum + Number(of.state.value) : sum, 0)
+
+/** How many tasks a program has. */
+export const tasks = gauge(assignedTasks)
+
+/** How many of them have stopped for good. */
+export const stopped = gauge(stoppedTasks)

@@ -19,26 +19,31 @@ export class Dice {
   int(least: number, most: number): number {
     return least + Math.floor(this.next() * (most - least + 1))
   }
+  /** One of them; they are not empty. */
   pick<A>(from: ReadonlyArray<A>): A {
     return from[this.int(0, from.length - 1)]!
   }
+  /** `least` to `most` things that `make` makes. */
   list<A>(least: number, most: number, make: (i: number) => A): Array<A> {
     return Array.from({ length: this.int(least, most) }, (_, i) => make(i))
   }
 }
 
 /**
- * Runs a property for the seeds 1 to `runs`. Where the environment has `SEED`, for that one alone, or from one to another
- * (`SEED=1000..2000`). A failure prints its seed.
+ * The seeds from 1 to `runs`. Where the environment has `SEED`, that one alone, or those from one to another
+ * (`SEED=1000..2000`).
  */
+export const seeds = (runs: number): ReadonlyArray<number> => {
+  const [first = "1", last = first] = process.env["SEED"]?.split("..") ?? ["1", String(runs)]
+  return Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i)
+}
+
+/** Runs a property for each of `seeds(runs)`. A failure prints its seed. */
 export const forSeeds = <E, R>(
   runs: number,
   property: (dice: Dice, seed: number) => Effect.Effect<void, E, R>,
-): Effect.Effect<void, E, R> => {
-  const [first = "1", last = first] = process.env["SEED"]?.split("..") ?? ["1", String(runs)]
-  const seeds = Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i)
-  return Effect.forEach(seeds, (seed) =>
+): Effect.Effect<void, E, R> =>
+  Effect.forEach(seeds(runs), (seed) =>
     Effect.suspend(() => property(new Dice(seed), seed)).pipe(
       Effect.tapCause(() => Effect.sync(() => console.error(`fails with SEED=${seed}`))),
     ), { discard: true })
-}

@@ -1,15 +1,14 @@
 /** The clickstream's pipelines on Kafka in memory: what comes in as messages, and what stands in every topic afterwards. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import { TestClock } from "effect/testing"
+import { Effect } from "effect"
 import { Buffer } from "node:buffer"
 import { topics } from "../../schemas/index.ts"
 import type { EnrichedClick } from "../../schemas/EnrichedClicks.ts"
 import { count } from "../../src/clickstream/Count.ts"
 import { enrich } from "../../src/clickstream/Enrich.ts"
-import { Admin, Failures, KafkaMemory, Producer, Runner } from "../../src/index.ts"
+import { Failures, type Topic } from "../../src/index.ts"
 import { forKey } from "../../src/kafka/Partitioner.ts"
-import { options, stop, until } from "../support/Simulation.ts"
+import { Driver } from "../../src/testing/index.ts"
 
 const start = Date.parse("2026-05-17T10:00:00Z")
 const at = (minutes: number) => new Date(start + minutes * 60_000).toISOString()
@@ -35,59 +34,45 @@ interface Out {
 }
 
 /** Runs both pipelines over messages, and answers what stands in the topics when nothing more comes. */
-const through = (messages: ReadonlyArray<Message | string>, keyBy: "user" | "visitor" = "user") =>
-  Effect.gen(function* () {
-    const naming = { prefix: "", keyBy }
-    const to = topics(naming)
-    yield* TestClock.setTime(start)
-    yield* Admin.createTopics(Object.values(to))
-    const producer = yield* Producer.Producer
-    const sending = yield* Effect.forkChild(producer.send(messages.map((message) => {
-      const value = Buffer.from(typeof message === "string" ? message : JSON.stringify(message))
-      const { userId, anonymousId } = typeof message === "string" ? { userId: "x", anonymousId: "x" } : message
-      const key = keyBy === "user" ? userId ?? anonymousId : anonymousId ?? userId
-      return { topic: to.raw.name, key: Buffer.from(String(key)), value }
-    })))
-    yield* until("sent", Effect.sync(() => sending.pollUnsafe() !== undefined))
-    const pipelines = [
-      Runner.run(enrich(naming, { repeats: {}, sessions: {} }), options),
-      Runner.run(count(naming, { grace: "10 minutes" }), options),
-    ]
-    const running = yield* Effect.forEach(
-      pipelines,
-      (pipeline) =>
-        Effect.forkDetach(Effect.provideService(pipeline, Failures.Program, { name: "test", version: "1.2.3" })),
-    )
-    const lag = Effect.map(
-      Admin.lag(["clickstream-enrich", "clickstream-count"]),
-      (lags) => lags.length > 0 && lags.every(({ records }) => records === 0),
-    )
-    yield* TestClock.adjust("3 seconds")
-    yield* until("all read", lag)
-    yield* TestClock.adjust("6 seconds")
-    yield* until("all read, again", lag)
-    for (const fiber of running) yield* Effect.ignore(stop(fiber))
-    const { records } = yield* KafkaMemory.Control
-    const read = (topic: { readonly name: string }) =>
-      Effect.map(records(topic.name), (found) =>
-        found.map(({ partition, key, value, headers }): Out => ({
-          partition,
-          key: key === null ? null : String(Buffer.from(key)),
-          value: value === null ? "" : String(Buffer.from(value)),
-          headers: Object.fromEntries(headers.map(([name, bytes]) => [name, String(Buffer.from(bytes))])),
-        })))
-    return {
-      enriched: (yield* read(to.enriched)).map(({ value, ...rest }) => ({
-        ...rest,
-        click: JSON.parse(value) as EnrichedClick,
-      })),
-      sessions: yield* read(to.sessions),
-      identities: yield* read(to.identities),
-      counts: yield* read(to.counts),
-      dlt: yield* read(to.dlt),
-      late: yield* read(to.late),
-    }
-  }).pipe(Effect.provide(Producer.layer().pipe(Layer.provideMerge(KafkaMemory.layer()))))
+const through = (messages: ReadonlyArray<Message | string>, keyBy: "user" | "visitor" = "user") => {
+  const naming = { prefix: "", keyBy }
+  const to = topics(naming)
+  const pipelines = [enrich(naming, { repeats: {}, sessions: {} }), count(naming, { grace: "10 minutes" })] as const
+  const key = (message: Message | string) => {
+    const { userId, anonymousId } = typeof message === "string" ? { userId: "x", anonymousId: "x" } : message
+    return String(keyBy === "user" ? userId ?? anonymousId : anonymousId ?? userId)
+  }
+  return Driver.run({ pipelines, now: start }, (driver) =>
+    Effect.gen(function* () {
+      yield* driver.feedBytes(
+        to.raw,
+        messages.map((message) => ({
+          key: key(message),
+          value: typeof message === "string" ? message : JSON.stringify(message),
+        })),
+      )
+      yield* driver.settle
+      const read = (topic: Topic.Any) =>
+        Effect.map(driver.readBytes(topic), (found) =>
+          found.map(({ partition, key, value, headers }): Out => ({
+            partition,
+            key: key && String(key),
+            value: value === null ? "" : String(value),
+            headers: Object.fromEntries(headers.map(([name, bytes]) => [name, String(bytes)])),
+          })))
+      return {
+        enriched: (yield* read(to.enriched)).map(({ value, ...rest }) => ({
+          ...rest,
+          click: JSON.parse(value) as EnrichedClick,
+        })),
+        sessions: yield* read(to.sessions),
+        identities: yield* read(to.identities),
+        counts: yield* read(to.counts),
+        dlt: yield* read(to.dlt),
+        late: yield* read(to.late),
+      }
+    })).pipe(Effect.provideService(Failures.Program, { name: "test", version: "1.2.3" }))
+}
 
 const last = (records: ReadonlyArray<Out>) => new Map(records.map(({ key, value }) => [key, JSON.parse(value)]))
 

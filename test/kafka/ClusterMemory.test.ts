@@ -293,6 +293,29 @@ describe("ClusterMemory on a test clock", () => {
   )
 
   test(
+    "knows where the committed records end: neither markers nor what is undecided or aborted counts",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const control = yield* Control
+      yield* create(2)
+      assert.deepStrictEqual(yield* control.ends("t"), [0, 0])
+      yield* control.append(where, recordsOf(["x", "y"]))
+      assert.deepStrictEqual(yield* control.ends("t"), [2, 0])
+      const first = yield* begin("id", 60_000)
+      yield* control.append(where, recordsOf(["z"]))
+      assert.deepStrictEqual(yield* control.ends("t"), [2, 0])
+      yield* cluster.endTxn(first, false)
+      assert.deepStrictEqual(yield* control.ends("t"), [4, 0])
+      const second = yield* begin("other", 60_000)
+      yield* cluster.endTxn(second, false)
+      assert.deepStrictEqual(yield* control.ends("t"), [4, 0])
+      const third = yield* begin("third", 60_000)
+      yield* cluster.endTxn(third, true)
+      assert.deepStrictEqual(yield* control.ends("t"), [8, 0])
+    }),
+  )
+
+  test(
     "forgets by the topic's retention as time passes",
     Effect.gen(function* () {
       const control = yield* Control

@@ -1,301 +1,515 @@
+/** The public test driver: what it feeds, reads and starts, and what it says where something is wrong. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Result, Schema } from "effect"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Logger } from "effect"
+import { Decode, Deliver, Failures, Flow, Guarantee, Ingest, Pipeline, Producer, Topic } from "../../src/index.ts"
+import { Driver, Faults } from "../../src/testing/index.ts"
 import {
-  Aggregate,
-  Check,
-  DeadLetter,
-  Decode,
-  Deliver,
-  Failures,
-  Flow,
-  Fold,
-  GlobalTable,
-  Guarantee,
-  Ingest,
-  Pipeline,
-  repartition,
-  Topic,
-  Window,
-} from "../../src/index.ts"
-import { atEveryStep, Differs, Driver, Faults } from "../../src/testing/index.ts"
+  ByPage,
+  click,
+  Clicks,
+  common,
+  Counts,
+  exactly,
+  Late,
+  later,
+  Popular,
+  popular,
+  Refused,
+  some,
+} from "../support/ClickCounts.ts"
+import { failure } from "../support/DriverFailure.ts"
 
-const common = { description: "Test", owner: "tests" }
-
-const Order = Schema.Struct({ id: Schema.Int, customer: Schema.String, euros: Schema.Int, at: Schema.Int })
-type Order = typeof Order.Type
-const order = (name: string, key: (order: Order) => string) =>
-  Topic.make({ ...common, name, schema: Order, key: ["key", key], eventTime: ({ at }: Order) => at, partitions: 3 })
-const Orders = order("orders", ({ id }) => String(id))
-const ByCustomer = order("by-customer", ({ customer }) => customer)
-const Minutes = Topic.make({
-  ...common,
-  name: "minutes",
-  schema: Schema.Struct({ customer: Schema.String, minute: Schema.Int, euros: Schema.Int }),
-  key: ["customer and minute", ({ customer, minute }) => `${customer}@${minute}`],
-  partitions: 2,
-})
-const Totals = Topic.make({
-  ...common,
-  name: "totals",
-  schema: Schema.Struct({ customer: Schema.String, euros: Schema.Int }),
-  key: ["customer", ({ customer }) => customer],
-  partitions: 2,
-  cleanup: "compact",
-})
-const Dlt = Topic.bytes({ ...common, name: "dlt", partitions: 1 })
-
-class Free extends Schema.TaggedError<Free>()("Free", { message: Schema.String }) {}
-
-const sum = Fold.make({ state: Schema.Int, initial: () => 0, add: (sum, { euros }: { euros: number }) => sum + euros })
-
-const minutes = Pipeline.make(
-  "minutes",
-  Ingest.topic(Orders).pipe(
-    Decode.schema,
-    Check.with((order) => order.euros > 0 ? Result.succeed(order) : Result.fail(new Free({ message: "free" }))),
-    Flow.filter(({ customer }) => customer !== "test", "test order"),
-    Failures.routeAll(DeadLetter.to(Dlt)),
-    repartition(ByCustomer, { undeliverable: DeadLetter.to(Dlt) }),
-    Aggregate.windowed({ name: "sums", window: Window.tumbling({ size: "1 minute" }), fold: sum, emit: "final" }),
-    Flow.map(({ key, start, value }) => ({ customer: key, minute: start, euros: value })),
-    Deliver.to(Minutes),
-    Failures.routeAll(DeadLetter.to(Dlt)),
-  ),
-  Guarantee.exactlyOnce(),
-)
-
-const totals = Pipeline.make(
-  "totals",
-  Ingest.topic(Minutes).pipe(
-    Decode.schema,
-    Flow.map(({ customer, euros }) => ({ customer, euros })),
-    Failures.routeAll(DeadLetter.to(Dlt)),
-    repartition(
-      Topic.make({
-        ...common,
-        name: "minutes-by-customer",
-        schema: Totals.schema,
-        key: ["customer", ({ customer }) => customer],
-        partitions: 2,
-      }),
-      { undeliverable: DeadLetter.to(Dlt) },
-    ),
-    Aggregate.running({ name: "totals", fold: sum }),
-    Flow.map(({ key, value }) => ({ customer: key, euros: value })),
-    Deliver.latest(Totals, (total) => total),
-    Failures.routeAll(DeadLetter.to(Dlt)),
-  ),
-  Guarantee.exactlyOnce(),
-)
-
-const at = (customer: string, euros: number, seconds: number): Order => (
-  { id: seconds, customer, euros, at: 1_000_000_020_000 + seconds * 1_000 }
-)
-const orders = [
-  at("ann", 5, 0),
-  at("ben", 7, 10),
-  at("ann", 6, 20),
-  at("ann", 0, 30),
-  at("test", 9, 40),
-  at("ben", 1, 70),
-  at("ann", 2, 80),
-]
-/** Of every partition, so that every one's clock passes the minutes before. */
-const later = Array.from({ length: 30 }, (_, i) => ({ ...at(`later-${i}`, 1, 1_000), id: 1_000 + i }))
-
-const euros = (records: ReadonlyArray<{ readonly value: typeof Minutes.schema.Type | null }>) =>
-  records.map(({ value }) => `${value!.customer} ${value!.euros}`).sort()
-
-const chain = { pipelines: [minutes, totals] }
-
-const now = Date.parse("2026-01-01T00:00:00Z")
-
-describe("Driver", () => {
-  it.effect("runs a pipeline over what it is fed, and reads what came of it", () =>
-    Driver.run({ pipelines: minutes }, (driver) =>
+describe("a run", () => {
+  it.effect("feeds by contract, settles, and reads topics, latest values, letters, stores and counts", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
       Effect.gen(function* () {
-        yield* driver.feed(Orders, orders)
+        yield* driver.feed(Clicks, some)
+        yield* driver.feedBytes(Clicks, ["{", { value: null, key: "gone", partition: 2, headers: { a: "b" } }])
         yield* driver.settle
-        assert.deepStrictEqual(yield* driver.take(Minutes), [])
-        yield* driver.feed(Orders, later)
-        yield* driver.settle
-        assert.deepStrictEqual(euros(yield* driver.take(Minutes)), ["ann 11", "ann 2", "ben 1", "ben 7"])
-        assert.deepStrictEqual(yield* driver.take(Minutes), [])
-        assert.strictEqual((yield* driver.read(Minutes)).length, 4)
-        assert.strictEqual((yield* driver.latest(Minutes)).size, 4)
-        assert.strictEqual((yield* driver.store(minutes, "sums")).size, 30)
-        const counts = yield* driver.counts(minutes)
-        assert.deepStrictEqual(counts.failed, { Free: 1 })
-        assert.deepStrictEqual(counts.dropped, { "test order": 1 })
-        assert.deepStrictEqual(counts.read, { orders: 37, "by-customer": 35 })
-        assert.strictEqual(counts.folded["sums"], 35)
-      })))
-
-  it.effect("feeds what a contract would not: other keys and times, damaged values, tombstones", () =>
-    Driver.run({ pipelines: minutes, topics: [Totals] }, (driver) =>
-      Effect.gen(function* () {
-        yield* driver.feed(Orders, [
-          Driver.record({ value: orders[0]!, key: "other", partition: 2, timestamp: now - 7 }),
+        assert.sameDeepMembers([...yield* driver.latest(Counts)], [
+          ["/a@0", { page: "/a", start: 0, clicks: 2, final: false }],
+          ["/b@0", { page: "/b", start: 0, clicks: 1, final: false }],
         ])
-        yield* driver.feedBytes(Orders, [{ key: "k", value: "{" }, { key: "k", value: null }])
-        yield* driver.settle
-        const [first, ...others] = yield* driver.readBytes(Orders).pipe(
-          Effect.map((records) => records.toSorted((a, b) => a.timestamp - b.timestamp)),
+        const moved = yield* driver.read(ByPage)
+        assert.deepStrictEqual(moved.map(({ key, value }) => [key, value!.user]).toSorted(), [
+          ["/a", "ann"],
+          ["/a", "ben"],
+          ["/b", "ann"],
+        ])
+        const letters = yield* driver.letters(Refused)
+        const refused = letters.map(({ reason, field, value, key }) => [reason, field, key, value])
+        assert.sameDeepMembers(refused, [
+          ["Nowhere", "page", "ann", JSON.stringify(some[4])],
+          ["DecodeError", "", null, "{"],
+          ["DecodeError", "", "gone", null],
+        ])
+        const gone = (yield* driver.readBytes(Refused)).find(({ value }) => value === null)!
+        assert.strictEqual(String(gone.headers.find(([name]) => name === "a")![1]), "b")
+        assert.sameDeepMembers([...yield* driver.store(exactly, "minutes")], [
+          ["0:/a", 2],
+          ["0:/b", 1],
+        ])
+        assert.deepStrictEqual(yield* driver.counts(exactly), {
+          read: { clicks: 7, "clicks.by-page": 3 },
+          written: { "clicks.by-page": 3, "clicks.dlt": 3, counts: 2 },
+          dropped: { robot: 1 },
+          failed: { Nowhere: 1, DecodeError: 2 },
+          folded: { minutes: 3 },
+        })
+      })))
+
+  it.effect("puts records where the test says", () =>
+    Driver.run({ pipelines: exactly, now: 1_000_000 }, (driver) =>
+      Effect.gen(function* () {
+        const own = Driver.record({ value: some[0]!, key: "k", partition: 2, timestamp: 7, headers: { h: "1" } })
+        yield* driver.feed(Clicks, [own, Driver.record({ value: some[1]!, key: null }), some[1]!])
+        const read = yield* driver.read(Clicks)
+        assert.deepInclude(read.find(({ key }) => key === "k"), { partition: 2, timestamp: 7 })
+        assert.deepStrictEqual(
+          read.find(({ key }) => key === "k")!.headers.map(([name, value]) => `${name} ${value}`),
+          [
+            "h 1",
+          ],
         )
-        assert.deepInclude(first, { partition: 2, timestamp: now - 7, key: Buffer.from("other") })
-        assert.strictEqual(others[0]!.timestamp, now)
-        assert.strictEqual((yield* driver.readBytes(Dlt)).length, 2)
-        yield* driver.feed(Totals, [{ customer: "ann", euros: 1 }, { customer: "ben", euros: 2 }])
-        yield* driver.feedBytes(Totals, [{ key: "ann", value: null }])
-        assert.deepStrictEqual([...(yield* driver.latest(Totals))], [["ben", { customer: "ben", euros: 2 }]])
+        assert.deepInclude(read.find(({ key }) => key === null), { partition: 0, timestamp: 1_000_000 })
+        assert.deepInclude(read.find(({ key }) => key === "ben"), { partition: 1, offset: 0 })
       })))
 
-  it.effect("runs pipelines that read what others write", () =>
-    Driver.run(chain, (driver) =>
+  it.effect("takes what came since the last time, and reads again what was read before", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
       Effect.gen(function* () {
-        yield* driver.feed(Orders, [...orders, ...later])
+        const rounds: Array<ReadonlyArray<number>> = []
+        for (let i = 0; i < 3; i++) {
+          yield* driver.feed(Clicks, [click("ann", "/a", i)])
+          yield* driver.settle
+          rounds.push((yield* driver.take(Counts)).map(({ value }) => value!.clicks))
+        }
+        assert.deepStrictEqual(rounds, [[1], [2], [3]])
+        assert.strictEqual((yield* driver.take(Counts)).length, 0)
+        assert.strictEqual((yield* driver.read(Counts)).length, 3)
+      })))
+
+  it.effect("closes windows by event time, and tells what is late", () =>
+    Driver.run({ pipelines: [exactly, popular] }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.feed(Clicks, [...some, ...later])
         yield* driver.settle
-        assert.deepStrictEqual((yield* driver.latest(Totals)).get("ann"), { customer: "ann", euros: 13 })
+        yield* driver.feed(Clicks, [click("ann", "/a", 10)])
+        yield* driver.settle
+        const [letter, ...others] = yield* driver.letters(Late)
+        assert.deepStrictEqual(others, [])
+        assert.deepInclude(letter, { reason: "Late", topic: "clicks.by-page", key: "/a" })
+        assert.deepStrictEqual((yield* driver.read(Popular)).map(({ key, value }) => [key, value!.clicks]), [["/a", 2]])
       })))
 
-  it.effect(
-    "comes to the same with a crash at every step, and says at which where it does not",
-    () =>
-      Effect.gen(function* () {
-        const observed = (driver: Driver.Driver) =>
-          Effect.gen(function* () {
-            yield* driver.feed(Orders, [...orders, ...later])
-            yield* driver.settle
-            return [...(yield* driver.latest(Totals)).entries()].sort()
+  it.effect("passes through a chain of pipelines with markers that come late", () =>
+    Driver.run(
+      { pipelines: [popular, exactly], cluster: { markerDelay: "150 millis", nodes: 3 } },
+      (driver) =>
+        Effect.gen(function* () {
+          yield* driver.feed(Clicks, [...some, ...later])
+          yield* driver.settle
+          assert.strictEqual((yield* driver.read(Popular)).length, 1)
+          assert.deepStrictEqual(yield* driver.counts(popular), {
+            read: { counts: 42 },
+            written: { popular: 1 },
+            dropped: { "not popular": 41 },
+            failed: {},
+            folded: {},
           })
-        assert.isAtLeast(yield* atEveryStep(chain, observed), 40)
-        const calls = (driver: Driver.Driver) =>
-          Effect.gen(function* () {
-            yield* driver.feed(Orders, orders)
-            yield* driver.settle
-            return (yield* driver.members).length === 1 && (yield* (yield* driver.members)[0]!.calls).length
-          })
-        const failure = yield* Effect.flip(atEveryStep({ pipelines: minutes }, calls))
-        assert.instanceOf(failure, Differs)
-        assert.include(failure.message, "the test has come to")
-      }),
-    60_000,
+        }),
+    ))
+
+  class Prices extends Context.Service<Prices, { readonly of: (page: string) => number }>()("Prices") {}
+  const priced = Pipeline.make(
+    "priced",
+    Ingest.topic(Clicks).pipe(
+      Decode.schema,
+      Flow.effect(({ page }) => Effect.map(Prices, ({ of }) => ({ page, start: 0, clicks: of(page), final: true }))),
+      Deliver.to(Popular),
+      Failures.routeAll(Failures.skip),
+    ),
+    Guarantee.atLeastOnce(),
   )
 
-  it.effect("shares partitions out among members that come, stop and crash", () =>
-    Driver.run({ pipelines: minutes }, (driver) =>
+  it.effect("gives pipelines the services of the test, and answers what the test answers", () =>
+    Driver.run({ pipelines: priced, topics: [Late] }, (driver) =>
       Effect.gen(function* () {
-        const [first] = yield* driver.members
-        yield* driver.feed(Orders, orders.slice(0, 3))
-        const second = yield* driver.start(minutes)
+        yield* driver.feed(Clicks, some)
         yield* driver.settle
-        yield* first!.crash
-        yield* driver.feed(Orders, orders.slice(3))
-        yield* driver.settle
-        yield* driver.start(minutes)
-        yield* driver.advance("10 seconds")
-        yield* second.stop
-        yield* driver.feed(Orders, later)
-        yield* driver.settle
-        assert.deepStrictEqual(euros(yield* driver.read(Minutes)), ["ann 11", "ann 2", "ben 1", "ben 7"])
-      })))
+        yield* driver.feedBytes(Late, ["x"])
+        assert.strictEqual((yield* driver.readBytes(Late)).length, 1)
+        return (yield* driver.read(Popular)).length
+      })).pipe(
+        Effect.map((read) => assert.strictEqual(read, some.length)),
+        Effect.provideService(Prices, { of: (page) => page.length }),
+      ))
 
-  it.effect("crashes and restarts everything", () =>
-    Driver.run(chain, (driver) =>
-      Effect.gen(function* () {
-        yield* driver.feed(Orders, orders)
-        yield* driver.advance("150 millis")
-        yield* driver.crash
-        assert.deepStrictEqual(yield* driver.members, [])
-        yield* driver.restart
-        assert.strictEqual((yield* driver.members).length, 2)
-        yield* driver.feed(Orders, later)
-        yield* driver.settle
-        assert.deepStrictEqual((yield* driver.latest(Totals)).get("ben"), { customer: "ben", euros: 8 })
-      })))
-
-  it.effect("is the same run for the same seed", () =>
+  it.effect("makes services anew at every run, over its cluster and its clock, for pipelines and the test", () =>
     Effect.gen(function* () {
-      const trace = Driver.run({ pipelines: minutes, seed: 7 }, (driver) =>
+      let made = 0
+      const layer = Layer.merge(
+        Producer.layer(),
+        Layer.effect(
+          Prices,
+          Effect.gen(function* () {
+            made++
+            yield* Effect.logWarning("prices are old")
+            const now = yield* Clock.currentTimeMillis
+            return { of: () => now }
+          }),
+        ),
+      )
+      const run = Driver.run({ pipelines: priced, layer, now: 7_000 }, (driver) =>
         Effect.gen(function* () {
-          yield* driver.inject(Faults.random(3, { refuse: 0.1, loseAnswer: 0.1, delay: 0.2 }))
-          yield* driver.feed(Orders, [...orders, ...later])
-          yield* driver.advance("2 seconds")
+          const sending = yield* Effect.forkChild(Producer.publish(Clicks, some))
+          yield* driver.advance("1 second")
+          yield* Fiber.join(sending)
           yield* driver.settle
-          const [member] = yield* driver.members
-          return { calls: yield* member!.calls, records: yield* driver.readBytes(Minutes) }
+          assert.strictEqual((yield* Prices).of(""), 7_000)
+          assert.deepStrictEqual(yield* driver.logs, [
+            { at: 7_000, level: "Warn", pipeline: "", member: 0, message: "prices are old" },
+          ])
+          assert.deepStrictEqual((yield* driver.values(Popular)).map((one) => one!.clicks), some.map(() => 7_000))
         }))
-      assert.deepStrictEqual(yield* trace, yield* trace)
+      yield* run
+      yield* run
+      assert.strictEqual(made, 2)
     }))
 
-  it.effect("says what is wrong", () =>
-    Driver.run({ pipelines: minutes, start: false }, (driver) =>
+  it.effect("moves the clock by exactly what it is told", () =>
+    Driver.run({ pipelines: exactly, now: 5_000 }, (driver) =>
       Effect.gen(function* () {
-        const refused = yield* Effect.flip(driver.feed(Orders, [orders[0]!, { ...orders[1]!, euros: 1.5 }]))
-        assert.include(refused.message, "value 1 for topic orders at euros: ")
-        yield* driver.feed(Orders, orders.slice(0, 1))
-        const unsettled = yield* Effect.flip(driver.settle)
-        assert.match(
-          unsettled.message,
-          /^after two minutes minutes stands at offset -1 of 1 in topic orders partition \d$/,
-        )
-        yield* driver.feedBytes(Minutes, [{ key: "k", value: '{"customer":1}', partition: 1 }])
-        const undecodable = yield* Effect.flip(driver.read(Minutes))
-        assert.include(undecodable.message, "topic minutes partition 1 offset 0 at customer: ")
-        yield* driver.start(minutes, Faults.at("SyncGroup", 1, Faults.refuse("GROUP_AUTHORIZATION_FAILED")))
-        const ended = yield* Effect.flip(driver.settle)
-        assert.include(ended.message, "minutes has ended: ")
+        yield* driver.advance("10 minutes")
+        assert.strictEqual(yield* Clock.currentTimeMillis, 5_000 + 600_000)
+        yield* driver.feed(Clicks, some)
+        yield* driver.settle
+        assert.strictEqual((yield* driver.read(Counts)).length, 2)
+      })))
+})
+
+describe("a seed", () => {
+  const outcome = (seed: number) =>
+    Driver.run(
+      { pipelines: [exactly, popular], seed, cluster: { markerDelay: "20 millis" } },
+      (driver) =>
+        Effect.gen(function* () {
+          yield* driver.inject(Faults.random(seed, { refuse: 0.05, loseAnswer: 0.05, delay: 0.1 }))
+          yield* driver.feed(Clicks, some)
+          yield* driver.advance("200 millis")
+          const second = yield* driver.start(exactly)
+          yield* driver.feed(Clicks, later)
+          yield* driver.settle
+          yield* second.crash
+          yield* driver.feed(Clicks, some)
+          yield* driver.settle
+          return {
+            calls: yield* driver.calls,
+            logs: yield* driver.logs,
+            out: yield* Effect.all([Counts, Popular].map((topic) => driver.readBytes(topic))),
+          }
+        }),
+    )
+
+  it.effect("makes a run the same to every call, log line and record", () =>
+    Effect.gen(function* () {
+      const first = yield* outcome(3)
+      assert.isAbove(first.calls.length, 100)
+      assert.deepStrictEqual(yield* outcome(3), first)
+      assert.notDeepEqual((yield* outcome(4)).calls, first.calls)
+    }))
+})
+
+describe("programs", () => {
+  it.effect("share the tasks when one starts, and hand them over when one stops or crashes", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        const shares = Effect.flatMap(driver.members, (members) => Effect.all(members.map(({ tasks }) => tasks)))
+        yield* driver.feed(Clicks, some)
+        yield* driver.settle
+        assert.deepStrictEqual(yield* shares, [6])
+        const second = yield* driver.start(exactly)
+        yield* driver.feed(Clicks, some)
+        yield* driver.settle
+        assert.deepStrictEqual(yield* shares, [3, 3])
+        const [first] = yield* driver.members
+        yield* first!.stop
+        yield* driver.feed(Clicks, some)
+        yield* driver.settle
+        assert.deepStrictEqual([yield* shares, yield* first!.tasks, yield* first!.ended], [[6], 0, undefined])
+        yield* second.crash
+        const third = yield* driver.start(exactly)
+        yield* driver.feed(Clicks, later)
+        yield* driver.settle
+        assert.deepStrictEqual([yield* shares, third.number], [[6], 3])
+        assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 6)
+        assert.isUndefined(yield* second.ended)
       })))
 
-  it.effect("makes services over its cluster and clock, for pipelines and for the test, anew at every run", () =>
+  it.effect("crash and come back, with their state from the changelog", () =>
+    Driver.run({ pipelines: [exactly, popular] }, (driver) =>
+      Effect.gen(function* () {
+        for (let i = 0; i < 3; i++) {
+          yield* driver.feed(Clicks, some)
+          yield* driver.advance(i * 60)
+          yield* driver.crash
+          yield* driver.restart
+        }
+        yield* driver.feed(Clicks, later)
+        yield* driver.settle
+        assert.deepInclude((yield* driver.latest(Counts)).get("/a@0"), { clicks: 6, final: true })
+        assert.strictEqual((yield* driver.read(Popular)).length, 2)
+        assert.strictEqual((yield* driver.members).length, 2)
+      })))
+
+  it.effect("that crashed reach nobody any more", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.settle
+        yield* driver.feed(Clicks, some)
+        yield* driver.advance("50 millis")
+        yield* driver.crash
+        const before = (yield* driver.calls).length
+        yield* driver.advance("1 minute")
+        assert.strictEqual((yield* driver.calls).length, before)
+        assert.deepStrictEqual(yield* driver.read(Counts), [])
+        assert.deepStrictEqual(yield* driver.members, [])
+      })))
+
+  it.effect("are started by the test alone where it says so", () =>
+    Driver.run({ pipelines: exactly, start: false }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.settle
+        yield* driver.feed(Clicks, some)
+        failure("no program of counting was started", { reason: "Ended" })(yield* Effect.flip(driver.settle))
+        yield* driver.start(exactly)
+        yield* driver.settle
+        assert.strictEqual((yield* driver.latest(Counts)).size, 2)
+      })))
+})
+
+describe("faults", () => {
+  it.effect("crash the program that makes a call, and another follows", () =>
+    Driver.run({ pipelines: [popular, exactly] }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.settle
+        yield* driver.inject(Faults.at("EndTxn", 1, Driver.crashAfter))
+        yield* driver.feed(Clicks, some)
+        yield* driver.settle
+        assert.deepStrictEqual((yield* driver.members).map(({ pipeline, number }) => [pipeline, number]), [
+          ["popular", 1],
+          ["counting", 3],
+        ])
+        assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 2)
+      })))
+
+  it.effect("for one program are counted by its own calls, and crash it alone", () =>
+    Driver.run({ pipelines: exactly, start: false }, (driver) =>
+      Effect.gen(function* () {
+        const first = yield* driver.start(exactly, Faults.at("Produce", 2, Driver.crashBefore))
+        const second = yield* driver.start(exactly)
+        yield* driver.settle
+        for (let i = 0; i < 3; i++) {
+          yield* driver.feed(Clicks, [...some, ...later.map((one) => ({ ...one, at: i }))])
+          yield* driver.settle
+        }
+        assert.deepStrictEqual((yield* driver.members).map(({ number }) => number), [2, 3])
+        assert.strictEqual((yield* first.calls).filter(({ operation }) => operation === "Produce").length, 2)
+        assert.isAbove((yield* second.calls).filter(({ operation }) => operation === "Produce").length, 2)
+        assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 6)
+      })))
+
+  it.effect("crash a program after a call only once the call was carried out, and one follows then", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.settle
+        yield* driver.inject(Faults.at("Fetch", 1, Driver.crashAfter))
+        const seen = new Set<string>()
+        for (let passed = 0; passed < 3_000; passed += 50) {
+          yield* driver.advance(50)
+          seen.add((yield* driver.members).map(({ number }) => number).join())
+        }
+        assert.deepStrictEqual([...seen], ["1", "2"])
+      })))
+
+  it.effect("of an outage are survived, and what programs say of it is kept and not printed", () =>
     Effect.gen(function* () {
-      const Rates = Topic.make({
-        ...common,
-        name: "rates",
-        schema: Schema.Struct({ customer: Schema.String, percent: Schema.Int }),
-        key: ["customer", ({ customer }) => customer],
-        partitions: 2,
-        cleanup: "compact",
-      })
-      class RateTable
-        extends Context.Service<RateTable, GlobalTable.GlobalTable<typeof Rates.schema.Type>>()("test/Rates") {}
-      const discounted = Pipeline.make(
-        "discounted",
-        Ingest.topic(ByCustomer).pipe(
+      const printed: Array<unknown> = []
+      const logger = Logger.make(({ message }) => printed.push(message))
+      const lines = (logLevel?: "Warn" | "Error") =>
+        Driver.run(
+          { pipelines: exactly, ...logLevel === undefined ? {} : { logLevel } },
+          (driver) =>
+            Effect.gen(function* () {
+              const from = yield* Clock.currentTimeMillis
+              yield* driver.settle
+              yield* driver.inject(Faults.outage("Produce", 1, "40 seconds", Faults.unreachable))
+              yield* driver.feed(Clicks, some)
+              yield* driver.settle
+              assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 2)
+              assert.isAtLeast((yield* Clock.currentTimeMillis) - from, 40_000)
+              return yield* driver.logs
+            }),
+        ).pipe(Effect.provide(Logger.layer([logger])))
+      const [line, ...others] = yield* lines()
+      assert.deepInclude(line, { pipeline: "counting", member: 1, level: "Warn" })
+      assert.include(line!.message, "a commit failed and is tried again")
+      assert.deepStrictEqual(printed, [])
+      yield* lines("Error")
+      assert.deepStrictEqual(printed, [])
+      yield* lines("Warn")
+      assert.strictEqual(printed.length, 1 + others.length)
+    }))
+})
+
+describe("one program", () => {
+  it.effect("that is cut off for longer than its session loses its tasks to another, and comes back", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        const second = yield* driver.start(exactly)
+        yield* driver.settle
+        const [first] = yield* driver.members
+        yield* first!.inject(Faults.every(() => true, Faults.unreachable))
+        yield* driver.feed(Clicks, some)
+        yield* driver.advance("10 seconds")
+        assert.strictEqual(yield* second.tasks, 6)
+        assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 2)
+        yield* first!.inject(Faults.none)
+        yield* driver.feed(Clicks, some)
+        yield* driver.settle
+        assert.deepStrictEqual([yield* first!.tasks, yield* second.tasks], [3, 3])
+        assert.strictEqual((yield* driver.latest(Counts)).get("/a@0")?.clicks, 4)
+      })))
+})
+
+describe("mistakes", () => {
+  const fails = (
+    message: string,
+    parts: Partial<Driver.DriverError>,
+    test: (driver: Driver.Driver) => Effect.Effect<unknown, unknown>,
+  ) =>
+    Driver.run(
+      { pipelines: exactly, topics: [Popular] },
+      (driver) => Effect.map(Effect.flip(test(driver)), failure(message, parts)),
+    )
+
+  it.effect("a value that the contract refuses is not fed, nor are the others", () =>
+    fails(
+      "value 1 for topic clicks at at: ",
+      { reason: "Invalid", topic: "clicks", field: "at" },
+      (driver) =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(driver.feed(Clicks, [some[0]!, { ...some[1]!, at: 0.5 }]))
+          assert.strictEqual((yield* driver.read(Clicks)).length, 0)
+          return yield* error
+        }),
+    ))
+
+  it.effect("a record that the brokers refuse says why", () =>
+    fails(
+      "timestamps",
+      { reason: "Invalid" },
+      (driver) => driver.feed(Clicks, [Driver.record({ value: some[0]!, timestamp: 1e13 })]),
+    ))
+
+  it.effect("an output that the contract does not read says where it stands and what is wrong", () =>
+    fails("topic popular partition 0 offset 1 at clicks:", {
+      reason: "Undecodable",
+      topic: "popular",
+      partition: 0,
+      offset: 1,
+      field: "clicks",
+    }, (driver) =>
+      Effect.gen(function* () {
+        const good = { page: "/a", start: 0, clicks: 1, final: true }
+        yield* driver.feed(Popular, [good])
+        yield* driver.feedBytes(Popular, [JSON.stringify({ ...good, clicks: "1" })])
+        return yield* driver.read(Popular)
+      })))
+
+  it.effect("a tombstone takes its key away; a record without a key is the latest of none", () =>
+    Driver.run({ pipelines: popular }, (driver) =>
+      Effect.gen(function* () {
+        const good = { page: "/a", start: 0, clicks: 1, final: true }
+        yield* driver.feed(Counts, [good, { ...good, page: "/b" }])
+        yield* driver.feedBytes(Counts, [{ key: "/a@0", value: null }])
+        const read = yield* driver.read(Counts)
+        assert.sameDeepMembers(read.map(({ key, value }) => [key, value?.clicks]), [
+          ["/a@0", 1],
+          ["/b@0", 1],
+          ["/a@0", undefined],
+        ])
+        assert.strictEqual((yield* driver.values(Counts)).length, 3)
+        assert.deepStrictEqual([...(yield* driver.latest(Counts)).keys()], ["/b@0"])
+        yield* driver.feed(Popular, [Driver.record({ value: good, key: null })])
+        failure("so it is not the latest of any", { field: "key" })(yield* Effect.flip(driver.latest(Popular)))
+      })))
+
+  it.effect("names that the run does not have are refused", () =>
+    Effect.gen(function* () {
+      const Other = Topic.bytes({ ...common, name: "other" })
+      yield* fails("no pipeline of this run reads or writes topic other", { reason: "Unknown" }, (driver) =>
+        driver.feedBytes(Other, ["x"]))
+      yield* fails("no pipeline of this run reads or writes topic other", { reason: "Unknown" }, (driver) =>
+        driver.readBytes(Other))
+      yield* fails("has no partition 3: it has 0 to 2", { reason: "Unknown" }, (driver) =>
+        driver.feedBytes(Clicks, [{ value: "x", partition: 3 }]))
+      yield* fails("counting has no store hours, but minutes", { reason: "Unknown" }, (driver) =>
+        driver.store(exactly, "hours"))
+    }))
+
+  it.effect("a letter that is none says so", () =>
+    fails(
+      "clicks.dlt partition 0 offset 0 at headers: it is not a dead letter",
+      { reason: "Undecodable" },
+      (driver) => Effect.andThen(driver.feedBytes(Refused, ["x"]), driver.letters(Refused)),
+    ))
+
+  it.effect("what does not settle says which group stands where", () =>
+    Driver.run({ pipelines: exactly, patience: "10 seconds" }, (driver) =>
+      Effect.gen(function* () {
+        yield* driver.settle
+        yield* driver.inject(Faults.every(({ operation }) => operation === "Produce", Faults.unreachable))
+        yield* driver.feed(Clicks, [some[0]!])
+        const error = yield* Effect.flip(driver.settle)
+        failure("not settled within 10000 ms", { reason: "Unsettled" })(error)
+        failure("group counting stands at 0 of 1 in clicks/")(error)
+      })))
+
+  it.effect("a task that has stopped, and a program that has ended with its last, say why", () =>
+    Effect.gen(function* () {
+      const throwing = Pipeline.make(
+        "throwing",
+        Ingest.topic(Clicks).pipe(
           Decode.schema,
-          GlobalTable.join(RateTable, {
-            key: ({ customer }) => customer,
-            join: (order, rate) => ({ ...order, euros: order.euros * (100 - (rate?.percent ?? 0)) / 100 }),
+          Flow.map((one) => {
+            if (one.page === "bad") throw new Error("no such page")
+            return { page: one.page, start: 0, clicks: 1, final: true }
           }),
-          Flow.map(({ customer, euros }) => ({ customer, euros })),
-          Deliver.to(Totals),
-          Failures.routeAll(DeadLetter.to(Dlt)),
+          Deliver.to(Popular),
+          Failures.routeAll(Failures.stop),
         ),
         Guarantee.exactlyOnce(),
       )
-      const options = {
-        pipelines: discounted,
-        topics: [Rates],
-        layer: Layer.effect(RateTable, GlobalTable.topic(Rates)),
-      }
-      const crashes = yield* atEveryStep(options, (driver) =>
+      yield* Driver.run({ pipelines: throwing }, (driver) =>
         Effect.gen(function* () {
-          const table = yield* RateTable
-          assert.strictEqual(table.size, 0)
-          yield* driver.feed(Rates, [{ customer: "ben", percent: 50 }])
-          yield* driver.advance("1 second")
-          assert.strictEqual(table.size, 1)
-          yield* driver.feed(ByCustomer, [{ id: 1, customer: "ben", euros: 8, at: 0 }])
-          yield* driver.settle
-          const totals = yield* driver.latest(Totals)
-          assert.deepStrictEqual([...totals.values()], [{ customer: "ben", euros: 4 }])
-          return totals
+          const bad = (partition: number) => Driver.record({ value: click("x", "bad", 1), partition })
+          yield* driver.feed(Clicks, [bad(1), Driver.record({ value: some[0]!, partition: 0 })])
+          const error = yield* Effect.flip(driver.settle)
+          failure("tasks have stopped for good", { reason: "Ended" })(error)
+          failure("at topic clicks partition 1 offset 0: Error: no such page")(error)
+          assert.strictEqual((yield* driver.read(Popular)).length, 1)
+          const [member] = yield* driver.members
+          yield* driver.feed(Clicks, [bad(0), bad(2)])
+          const ended = yield* Effect.flip(driver.settle)
+          failure("no program of throwing goes on", { reason: "Ended" })(ended)
+          failure("no such page")(ended)
+          assert.include((yield* member!.ended)?.message, "no such page")
         }))
-      assert.isAbove(crashes, 10)
     }))
+})
 
-  it("runs under a plain runtime, and leaves nothing behind", async () => {
-    const exit = await Effect.runPromiseExit(Driver.run(chain, (driver) => driver.settle))
-    assert.isTrue(Exit.isSuccess(exit))
-  })
+it("a run needs nothing but Effect, and leaves nothing behind", async () => {
+  const exit = await Effect.runPromiseExit(Driver.run({ pipelines: exactly }, (driver) => driver.settle))
+  assert.isTrue(Exit.isSuccess(exit))
 })
