@@ -1,6 +1,5 @@
 /** Two flows as one. */
-import { Cause, Deferred, Effect, Exit, Option, Pull, Stream } from "effect"
-import type { Duration } from "effect"
+import { Cause, Clock, Deferred, Duration, Effect, Exit, Option, Pull, Stream } from "effect"
 import type { Batch, Time } from "../Batch.ts"
 import { type AnyFlow, type Flow, fromStream, input } from "../Flow.ts"
 import { interleave } from "../Interleave.ts"
@@ -115,6 +114,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     const scope = yield* Effect.scope
     const task = yield* Task
     const holdingBack = yield* HoldingBack
+    const clock = yield* Clock.clockWith(Effect.succeed)
     const side = (flow: AnyFlow, pull: AnySide["pull"]): AnySide => (
       { flow, pull, next: undefined, pulling: false, failure: undefined, idle: false, now: startOf(flow, task) }
     )
@@ -122,6 +122,8 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     const b = side(right, yield* Stream.toPull(input(right)))
     let arrived = Deferred.makeUnsafe<void>()
     let now = Math.min(a.now, b.now)
+    /** Since when the records that wait have been held back by a silent side. */
+    let heldBackSince: number | undefined
 
     const start = (side: AnySide): Effect.Effect<void> => {
       if (side.pulling || side.next !== undefined || side.failure !== undefined) return Effect.void
@@ -130,9 +132,14 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
         Effect.exit,
         Effect.map((exit) => {
           side.pulling = false
-          side.idle = false
           if (Exit.isSuccess(exit)) {
-            side.next = { batch: exit.value[0], slices: undefined, row: 0 }
+            const [batch] = exit.value
+            // A tick of the wall clock does not end a silence.
+            if (batch.source.length > 0) {
+              side.idle = false
+              heldBackSince = undefined
+            }
+            side.next = { batch, slices: undefined, row: 0 }
             holdingBack.hold()
           } else side.failure = exit.cause
           Deferred.doneUnsafe(arrived, Exit.void)
@@ -146,17 +153,23 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     const choose = (): AnySide | undefined => {
       for (const side of [a, b]) if (side.next?.batch.source.length === 0) return side
       if (a.next !== undefined && b.next !== undefined) return clockOf(b.next) < clockOf(a.next) ? b : a
-      if (a.next !== undefined && (isIdle(b) || over(b))) return a
-      if (b.next !== undefined && (isIdle(a) || over(a))) return b
+      if (a.next !== undefined && (goesFirst(a, a.next, b) || isIdle(b) || over(b))) return a
+      if (b.next !== undefined && (goesFirst(b, b.next, a) || isIdle(a) || over(a))) return b
       return undefined
     }
+    const isBefore = (side: AnySide, clock: number, until: number) => clock < until || side === a && clock === until
+    /** Whether the next row of `side` comes before all that `other` can still bring. */
+    const goesFirst = (side: AnySide, next: Arrived<A | B, F | F2>, other: AnySide) =>
+      next.batch.time !== undefined && isBefore(side, clockOf(next), other.now)
     /** The rows of `side` that come before the next one of `other`. */
     const end = ({ batch, row }: Arrived<A | B, F | F2>, side: AnySide, other: AnySide): number => {
-      if (batch.time === undefined || other.next === undefined) return batch.source.length
-      const until = clockOf(other.next)
+      if (batch.time === undefined || other.next === undefined && (isIdle(other) || over(other))) {
+        return batch.source.length
+      }
+      const until = other.next === undefined ? other.now : clockOf(other.next)
       const { rowClock } = batch.time
       let end = row
-      while (end < rowClock.length && (rowClock[end]! < until || (side === a && rowClock[end] === until))) end++
+      while (end < rowClock.length && isBefore(side, rowClock[end]!, until)) end++
       return end
     }
     const take = (side: AnySide): readonly [Batch<A | B, F | F2>] => {
@@ -164,6 +177,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       const next = side.next!
       const to = end(next, side, other)
       holdingBack.release()
+      if (next.batch.source.length > 0) heldBackSince = undefined
       const whole = next.row === 0 && to === next.batch.source.length
       const batch = whole ? next.batch : (next.slices ??= new Slices(next.batch)).take(to)
       next.row = to
@@ -183,14 +197,19 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       if (chosen !== undefined) return Effect.succeed(take(chosen))
       arrived = Deferred.makeUnsafe<void>()
       const waitsOnlyForOther = a.next !== undefined || b.next !== undefined
-      const wait = waitsOnlyForOther
-        ? Effect.map(Effect.timeoutOption(Deferred.await(arrived), idle), (came) => {
-          const silent = a.next === undefined ? a : b
-          if (Option.isNone(came)) silent.idle = isDry(silent.flow, task)
-        })
-        : Deferred.await(arrived)
+      const wait = waitsOnlyForOther ? waitFor(a.next === undefined ? a : b) : Deferred.await(arrived)
       return start(a).pipe(Effect.andThen(start(b)), Effect.andThen(wait), Effect.andThen(pull))
     })
+    const waitFor = (silent: AnySide) => {
+      const now = clock.currentTimeMillisUnsafe()
+      heldBackSince ??= now
+      const left = Math.max(0, heldBackSince + Duration.toMillis(idle) - now)
+      return Effect.map(Effect.timeoutOption(Deferred.await(arrived), left), (came) => {
+        if (Option.isSome(came)) return
+        heldBackSince = undefined
+        silent.idle = isDry(silent.flow, task)
+      })
+    }
     return Stream.fromPull(Effect.succeed(pull))
   }))
 

@@ -13,6 +13,7 @@ import {
   Flow,
   Guarantee,
   Ingest,
+  merge,
   Pipeline,
   Topic,
   Window,
@@ -24,6 +25,7 @@ import * as Simulation from "../support/Simulation.ts"
 
 const common = { description: "Test", owner: "tests", partitions: 1 }
 const Times = Topic.make({ ...common, name: "times", schema: Schema.Int, eventTime: (at: number) => at })
+const Others = Topic.make({ ...common, name: "others", schema: Schema.Int, eventTime: (at: number) => at })
 const Counts = Topic.make({
   ...common,
   name: "counts",
@@ -31,11 +33,12 @@ const Counts = Topic.make({
 })
 const Late = Topic.bytes({ ...common, name: "late" })
 
-const counting = (options?: Ingest.Options) =>
+const read = (topic: typeof Times, options?: Ingest.Options) => Ingest.topic(topic, options).pipe(Decode.schema)
+
+const counting = (options?: Ingest.Options, flow = read(Times, options)) =>
   Pipeline.make(
     "counting",
-    Ingest.topic(Times, options).pipe(
-      Decode.schema,
+    flow.pipe(
       Aggregate.count({ name: "tens", window: Window.tumbling({ size: "10 seconds" }), emit: "final" }),
       Flow.map(({ key, start, value }) => ({ key, start, value })),
       Deliver.to(Counts),
@@ -44,9 +47,9 @@ const counting = (options?: Ingest.Options) =>
     Guarantee.exactlyOnce(),
   )
 
-const feed = (times: ReadonlyArray<number>) =>
+const feed = (times: ReadonlyArray<number>, topic = Times) =>
   Effect.flatMap(ClusterMemory.Control, (control) =>
-    control.append({ topic: Times.name, partition: 0 }, {
+    control.append({ topic: topic.name, partition: 0 }, {
       keys: times.map(() => Buffer.from("k")),
       values: times.map((at) => Buffer.from(String(at * 1_000))),
       headers: times.map(() => []),
@@ -65,7 +68,7 @@ const late = Effect.gen(function* () {
 })
 
 const inMemory = <A, E>(test: Effect.Effect<A, E, ClusterMemory.Control | Cluster | Scope.Scope>) =>
-  Effect.scoped(Effect.andThen(Admin.createTopics([Times, Counts, Late]), test)).pipe(
+  Effect.scoped(Effect.andThen(Admin.createTopics([Times, Others, Counts, Late]), test)).pipe(
     Effect.provide(ClusterMemory.layer()),
   )
 
@@ -160,6 +163,27 @@ describe("wallClockAfter", () => {
         yield* through((kill) => Faults.at(operation, count, Faults.crashAfter(kill)))
       }
     }), 60_000)
+
+  it.effect("lets go on what a merge holds back for a silent topic: once its clock is there, or it is idle", () =>
+    inMemory(Effect.gen(function* () {
+      const merged = read(Times, after).pipe(merge(read(Others, after), { idle: "20 seconds" }))
+      yield* Simulation.start(counting(undefined, merged), Faults.none)
+      yield* feed([101, 102], Others)
+      yield* feed([101, 108, 111])
+      yield* Simulation.pass(5_500)
+      assert.deepStrictEqual(yield* results, [])
+      // Both have been silent for more than five seconds: 111 has gone on when the other clock was there.
+      yield* Simulation.pass(9_500)
+      assert.deepStrictEqual(yield* results, ["100=4"])
+      // The clock that goes on by seconds does not get there, but for the idle time.
+      yield* feed([90_000])
+      yield* Simulation.pass(19_000)
+      assert.deepStrictEqual(yield* results, ["100=4", "110=1"])
+      yield* feed([90_010])
+      yield* Simulation.pass(3_000)
+      assert.deepStrictEqual(yield* results, ["100=4", "110=1", "90000=1"])
+      assert.deepStrictEqual(yield* late, [])
+    })))
 
   it("is refused where it makes no sense", () => {
     assert.throws(() => Ingest.topic(Times, { wallClockAfter: 0 }), /at least a second/)
