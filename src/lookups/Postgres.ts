@@ -1,7 +1,7 @@
 /** Tables in Postgres as what lookups ask. */
 import { Effect, Result, Schema } from "effect"
 import { Postgres, type Sql } from "../sinks/Postgres.ts"
-import { Undecodable } from "../stages/LookupAnswer.ts"
+import { Undecodable } from "../stages/lookups/LookupAnswer.ts"
 import type { PipelineError } from "../Task.ts"
 import { invalid } from "../Topic.ts"
 

@@ -1,7 +1,7 @@
 /** Keys in Redis as what lookups ask, over the official client, which is loaded by those who connect. */
 import { Clock, Context, Duration, Effect, Layer, Redacted, Result, Schedule, Schema } from "effect"
 import type { createClient } from "@redis/client"
-import { Undecodable } from "../stages/LookupAnswer.ts"
+import { Undecodable } from "../stages/lookups/LookupAnswer.ts"
 import { invalid } from "../Topic.ts"
 
 /** Redis cannot be reached, or refused a command. The message repeats neither keys nor values. */

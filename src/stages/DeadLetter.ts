@@ -3,8 +3,8 @@ import { Buffer } from "node:buffer"
 import type { Failure, Headers } from "../Batch.ts"
 import type { Rejected, Route, Stage } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
-import { room, truncated } from "./Fitting.ts"
-import * as Origin from "./Origin.ts"
+import { room, truncated } from "./failures/Fitting.ts"
+import * as Origin from "./failures/Origin.ts"
 
 /**
  * Sends the original key, value and headers of a failed record to `to`, with these headers added: why it failed

@@ -5,14 +5,21 @@ import { gather, row } from "../Batch.ts"
 import { each, type Flow, perTask, type Stage } from "../Flow.ts"
 import { Logged, type PipelineError } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
-import { Aggregates } from "./Aggregates.ts"
-import type { Addressed, Answer, Decided, Decider, Publishing, Recorded, Undecidable } from "./Decision.ts"
+import { Aggregates } from "./commands/Aggregates.ts"
+import type { Addressed, Answer, Decided, Decider, Publishing, Recorded, Undecidable } from "./commands/Decision.ts"
 import type { Undeliverable } from "./Deliver.ts"
-import { codec } from "./Remembered.ts"
+import { codec } from "./commands/Remembered.ts"
 import type { Keyless } from "./Window.ts"
 
-export { type Answer, type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
-export { Gap, rebuild, type Rebuilding, rebuilding, type Rebuilt } from "./Rebuilding.ts"
+export {
+  type Answer,
+  type Decided,
+  type Decider,
+  type Publishing,
+  type Recorded,
+  Undecidable,
+} from "./commands/Decision.ts"
+export { Gap, rebuild, type Rebuilding, rebuilding, type Rebuilt } from "./commands/Rebuilding.ts"
 
 export interface Options<in C, in out E, in out R, in out S> {
   /** Names the store, and with it the changelog topic. */

@@ -1,9 +1,9 @@
 /** Ways to make one value of many: what aggregates are made of. */
 import { Schema } from "effect"
 
-export { average, count, max, min, sum } from "./NumberFolds.ts"
-export { collect, first, last, maxBy, minBy, top } from "./ValueFolds.ts"
-export { approximateDistinct, distinct, distinctValues } from "./DistinctFolds.ts"
+export { average, count, max, min, sum } from "./folds/NumberFolds.ts"
+export { collect, first, last, maxBy, minBy, top } from "./folds/ValueFolds.ts"
+export { approximateDistinct, distinct, distinctValues } from "./folds/DistinctFolds.ts"
 
 /**
  * How the values of a key become one. `state` is what is kept and logged, `result` what is emitted of it: it is asked only

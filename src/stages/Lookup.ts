@@ -16,13 +16,13 @@ import {
   type Missing,
   type Unavailable,
   type Undecodable,
-} from "./LookupAnswer.ts"
-import { LookupCache } from "./LookupCache.ts"
-import { Figures } from "./LookupFigures.ts"
+} from "./lookups/LookupAnswer.ts"
+import { LookupCache } from "./lookups/LookupCache.ts"
+import { Figures } from "./lookups/LookupFigures.ts"
 
-export * from "./LookupAnswer.ts"
-export * as metrics from "./LookupFigures.ts"
-export { reference, type ReferenceOptions } from "./LookupReference.ts"
+export * from "./lookups/LookupAnswer.ts"
+export * as metrics from "./lookups/LookupFigures.ts"
+export { reference, type ReferenceOptions } from "./lookups/LookupReference.ts"
 
 export interface Caching {
   /** The most keys that are remembered, the least recently used forgotten first: 10,000 unless given; 0 remembers none. */

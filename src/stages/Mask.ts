@@ -6,10 +6,10 @@ import { type Flow, perTask } from "../Flow.ts"
 import type { Mark, Policy } from "../Personal.ts"
 import { PipelineError } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
-import { plan, type Rules } from "./MaskPlan.ts"
-import { checkKeyId, type OpenKey, openKey, tokenOf } from "./MaskPolicy.ts"
+import { plan, type Rules } from "./masks/MaskPlan.ts"
+import { checkKeyId, type OpenKey, openKey, tokenOf } from "./masks/MaskPolicy.ts"
 
-export { network } from "./MaskPolicy.ts"
+export { network } from "./masks/MaskPolicy.ts"
 
 /** Leaves a field out: it is absent where it may be, else null or undefined. Elements of arrays and entries of records go. */
 export const drop: Policy = { _tag: "Drop" }

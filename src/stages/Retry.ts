@@ -1,7 +1,7 @@
 /** Topics in which records that failed wait until they are tried again. */
 import { Duration, Schema } from "effect"
 import * as Topic from "../Topic.ts"
-import type { RetryTopic } from "./RetryTopic.ts"
+import type { RetryTopic } from "./failures/RetryTopic.ts"
 
 /**
  * What becomes of records that come after one that waits. `kept`: those of its key wait behind it, and every key's records

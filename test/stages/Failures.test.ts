@@ -18,7 +18,7 @@ import {
   Window,
 } from "../../src/index.ts"
 import type { Batch } from "../../src/Batch.ts"
-import { retries } from "../../src/stages/InPlace.ts"
+import { retries } from "../../src/stages/failures/InPlace.ts"
 import { text } from "../../src/Topic.ts"
 import { type Rec, run, sources } from "../support/FlowRunner.ts"
 import {

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Fold } from "../../src/index.ts"
-import * as HyperLogLog from "../../src/stages/HyperLogLog.ts"
+import * as HyperLogLog from "../../src/stages/folds/HyperLogLog.ts"
 import { type Dice, forSeeds } from "../support/Seeds.ts"
 
 interface Order {

@@ -3,8 +3,8 @@ import { Cause, Config, ConfigProvider, Effect, Option, Redacted, Schema } from 
 import { createHmac } from "node:crypto"
 import { Deliver, Flow, Mask, Personal, Task, Topic } from "../../src/index.ts"
 import { topics } from "../../schemas/index.ts"
-import { plan } from "../../src/stages/MaskPlan.ts"
-import { openKey } from "../../src/stages/MaskPolicy.ts"
+import { plan } from "../../src/stages/masks/MaskPlan.ts"
+import { openKey } from "../../src/stages/masks/MaskPolicy.ts"
 import { numbers, running } from "../support/Numbers.ts"
 import { type Dice, forSeeds } from "../support/Seeds.ts"
 

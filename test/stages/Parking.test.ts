@@ -2,8 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Buffer } from "node:buffer"
-import { Entry, Parking } from "../../src/stages/Parking.ts"
-import type { Written } from "../../src/stages/RetryRecord.ts"
+import { Entry, Parking } from "../../src/stages/failures/Parking.ts"
+import type { Written } from "../../src/stages/failures/RetryRecord.ts"
 import { JournaledStore } from "../../src/state/Store.ts"
 import { forSeeds } from "../support/Seeds.ts"
 

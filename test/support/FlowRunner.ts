@@ -7,7 +7,7 @@ import type { Flow } from "../../src/Flow.ts"
 import { JournaledStore } from "../../src/state/Store.ts"
 import { type Clock, decodeClock, encodeClock, unheard } from "../../src/StreamTime.ts"
 import { Logged as LoggedState, type Raw, Task } from "../../src/Task.ts"
-import { isRetryTopic } from "../../src/stages/RetryTopic.ts"
+import { isRetryTopic } from "../../src/stages/failures/RetryTopic.ts"
 import type { Any as AnyTopic, Topic } from "../../src/Topic.ts"
 import * as Topology from "../../src/Topology.ts"
 

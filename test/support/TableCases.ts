@@ -1,11 +1,11 @@
 /** Tables and their joins in flows that a single task runs. */
 import { Schema } from "effect"
 import { Aggregate, Deliver, Flow, Join, Table, Topic, Window } from "../../src/index.ts"
-import { answers } from "../../src/stages/ForeignKeyAnswers.ts"
-import { newest } from "../../src/stages/ForeignKeyNewest.ts"
-import { references } from "../../src/stages/ForeignKeyReferences.ts"
-import type { Response, Subscription } from "../../src/stages/ForeignKeyTopics.ts"
-import { beside } from "../../src/stages/Joined.ts"
+import { answers } from "../../src/stages/joins/ForeignKeyAnswers.ts"
+import { newest } from "../../src/stages/joins/ForeignKeyNewest.ts"
+import { references } from "../../src/stages/joins/ForeignKeyReferences.ts"
+import type { Response, Subscription } from "../../src/stages/joins/ForeignKeyTopics.ts"
+import { beside } from "../../src/stages/joins/Joined.ts"
 import {
   type Case,
   common,

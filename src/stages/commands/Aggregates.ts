@@ -1,0 +1,227 @@
+/** The aggregates of one task: their states, and what was answered to their commands. */
+import { Result, Schema } from "effect"
+import type { Batch, Failed, Outgoing } from "../../Batch.ts"
+import { fail, failing, gather, keyBytes, offsetOf, RecordDefect, row, units } from "../../Batch.ts"
+import type { LoggedStore } from "../../Task.ts"
+import { type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
+import { Undeliverable } from "../Deliver.ts"
+import { recordOf } from "../Record.ts"
+import { type Aggregate, type Remembered, Steps } from "./Remembered.ts"
+import { groupKey, type Keyless } from "../Window.ts"
+
+/** What a command has come to. */
+type Verdict<C, E, R> = Decided<C, E> | { readonly reason: R | Keyless | Undecidable | Undeliverable }
+
+export class Aggregates<C, E, R, S> {
+  readonly #store: LoggedStore<Aggregate<E, S>>
+  readonly #decider: Decider<C, E, R, S>
+  readonly #publishing: Publishing<E> | undefined
+  readonly #topics: ReadonlySet<string>
+  readonly #encodeRejection: (rejection: R) => unknown
+  readonly #decodeRejection: (rejected: unknown) => R
+  readonly #steps: Steps
+  /** The row at hand, and for which keys it is read again. */
+  #row = -1
+  readonly #isReadAgain = new Map<string, boolean>()
+
+  constructor(
+    store: LoggedStore<Aggregate<E, S>>,
+    decider: Decider<C, E, R, S>,
+    publishing: Publishing<E> | undefined,
+  ) {
+    this.#store = store
+    this.#decider = decider
+    this.#publishing = publishing
+    this.#topics = new Set(publishing?.topics.map(({ name }) => name))
+    this.#encodeRejection = Schema.encodeSync(decider.rejection)
+    this.#decodeRejection = Schema.decodeUnknownSync(decider.rejection)
+    this.#steps = new Steps(decider.remember.window)
+    for (const [key, { results }] of store.entries()) for (const { at } of results) this.#steps.note(key, at)
+  }
+
+  decide<F>(batch: Batch<C, F>): Batch<Decided<C, E>, F | R | Keyless | Undecidable | Undeliverable> {
+    const { source, values, time } = batch
+    const decided: Array<Decided<C, E>> = []
+    const from = new Uint32Array(values.length)
+    const failures: Array<Failed<R | Keyless | Undecidable | Undeliverable>> = []
+    const published: Array<Outgoing> = []
+    this.#row = -1
+    let passed = 0
+    for (let i = 0; i < values.length; i++) {
+      const at = row(batch, i)
+      if (time !== undefined) {
+        for (; passed < at && passed < source.length; passed++) this.#advance(time.rowClock[passed]!)
+      }
+      this.#advance(time === undefined ? timestampOf(batch, i) : time.clock[i]!)
+      const verdict = this.#guarded(batch, i, published)
+      if ("reason" in verdict) failures.push(failing(batch, i, verdict.reason))
+      else {
+        from[decided.length] = i
+        decided.push(verdict)
+      }
+    }
+    if (time !== undefined) {
+      for (; passed < source.length; passed++) this.#advance(time.rowClock[passed]!)
+      this.#advance(time.now)
+    }
+    const out = fail(gather<C, Decided<C, E>, F>(batch, decided, from.subarray(0, decided.length)), failures)
+    return published.length === 0 ? out : { ...out, outgoing: [...out.outgoing, ...asFacts(published)] }
+  }
+
+  #guarded(batch: Batch<C, unknown>, i: number, published: Array<Outgoing>): Verdict<C, E, R> {
+    try {
+      return this.#answer(batch, i, published)
+    } catch (cause) {
+      throw new RecordDefect(batch, i, cause)
+    }
+  }
+
+  #answer(batch: Batch<C, unknown>, i: number, published: Array<Outgoing>): Verdict<C, E, R> {
+    const at = row(batch, i)
+    const decider = this.#decider
+    const command = batch.values[i]!
+    const key = groupKey(batch, i, decider.name)
+    if (typeof key !== "string") return { reason: key }
+    const commandId = decider.commandId(command)
+    if (decider.aggregate(command) !== key) return { reason: misaddressed }
+    if (commandId === "") return { reason: unidentified }
+    const topic = batch.source.topic.name
+    // What the wall clock has caused has no record, and is not read again.
+    const offset = batch.source.length === 0 ? -1 : offsetOf(batch.source, at)
+    if (at !== this.#row) {
+      this.#row = at
+      this.#isReadAgain.clear()
+    }
+
+    const aggregate = this.#store.get(key)
+    const known = aggregate?.results.find(({ id }) => id === commandId)
+    let isReadAgain = this.#isReadAgain.get(key)
+    if (isReadAgain === undefined) {
+      isReadAgain = offset >= 0 && offset <= (aggregate?.last[topic] ?? -1)
+      this.#isReadAgain.set(key, isReadAgain)
+    }
+    if (known === undefined && isReadAgain) return { reason: forgotten }
+    if (aggregate !== undefined && known !== undefined) {
+      if (!isReadAgain) this.#store.set(key, { ...aggregate, last: after(aggregate.last, topic, offset) })
+      if (known.accepted === undefined) return { reason: this.#decodeRejection(known.rejected) }
+      const events = recorded(key, commandId, known.accepted.after, known.accepted.events)
+      const isItself = isReadAgain && known.topic === topic && known.offset === offset
+      if (!isItself) return { key, command, commandId, outcome: "repeated", events }
+      const undeliverable = this.#publish(batch, i, events, published)
+      return undeliverable ?? { key, command, commandId, outcome: "accepted", events }
+    }
+
+    // Inputs that are merged have no common time before each has one.
+    const now = this.#store.streamTime === -Infinity ? timestampOf(batch, i) : this.#store.streamTime
+    const about = { id: commandId, topic, offset, at: now }
+    const state = aggregate === undefined ? decider.initial : aggregate.state
+    const version = aggregate?.version ?? 0
+    const result = decider.decide(state, command)
+    if (Result.isFailure(result)) {
+      this.#remember(key, aggregate, { ...about, rejected: this.#encodeRejection(result.failure) }, state, version)
+      return { reason: result.failure }
+    }
+    const happened = result.success
+    let next = state
+    for (const event of happened) next = decider.evolve(next, event)
+    const events = recorded(key, commandId, version, happened)
+    const undeliverable = this.#publish(batch, i, events, published)
+    if (undeliverable !== undefined) return undeliverable
+    const accepted = { after: version, events: happened }
+    this.#remember(key, aggregate, { ...about, accepted }, next, version + happened.length)
+    return { key, command, commandId, outcome: "accepted", events }
+  }
+
+  /** All events of a command, or none. */
+  #publish(
+    batch: Batch<C, unknown>,
+    i: number,
+    events: ReadonlyArray<Recorded<E>>,
+    published: Array<Outgoing>,
+  ): { readonly reason: Undeliverable } | undefined {
+    if (this.#publishing === undefined) return undefined
+    const before = published.length
+    for (const event of events) {
+      const { topic, value } = this.#publishing.record(event)
+      if (!this.#topics.has(topic.name)) {
+        throw new Error(`an event of ${this.#decider.name} goes to topic ${topic.name}, which \`topics\` does not name`)
+      }
+      const record = recordOf(topic, value, keyBytes(batch, i))
+      if (record instanceof Undeliverable) {
+        published.length = before
+        return { reason: record }
+      }
+      published.push({ topic: record.topic, key: record.key, value: record.value, row: row(batch, i) })
+    }
+    return undefined
+  }
+
+  #remember(
+    key: string,
+    aggregate: Aggregate<E, S> | undefined,
+    result: Remembered<E>,
+    state: S,
+    version: number,
+  ): void {
+    const results = aggregate === undefined ? [result] : [...aggregate.results, result]
+    const { atMost } = this.#decider.remember
+    this.#store.set(key, {
+      state,
+      version,
+      results: results.length > atMost ? results.slice(-atMost) : results,
+      last: after(aggregate?.last ?? {}, result.topic, result.offset),
+    })
+    this.#steps.note(key, result.at)
+  }
+
+  /** Moves stream time, and forgets what its window has left behind. */
+  #advance(to: number): void {
+    if (!(to > this.#store.streamTime)) return
+    this.#store.streamTime = to
+    for (const key of this.#steps.leave(to)) {
+      const aggregate = this.#store.get(key)
+      if (aggregate === undefined) continue
+      const { results, version } = aggregate
+      const kept = results.findIndex(({ at }) => this.#steps.holds(at))
+      if (kept === 0) continue
+      // Nothing has happened to it: a command that is read again is decided as it was.
+      if (kept === -1 && version === 0) this.#store.delete(key)
+      else this.#store.set(key, { ...aggregate, results: kept === -1 ? [] : results.slice(kept) })
+    }
+  }
+}
+
+const timestampOf = ({ time, source, rows }: Batch<unknown, unknown>, i: number): number =>
+  time === undefined ? source.timestamps[rows === undefined ? i : rows[i]!]! : time.timestamps[i]!
+
+const after = (last: Readonly<Record<string, number>>, topic: string, offset: number) =>
+  offset < 0 || offset === last[topic] ? last : { ...last, [topic]: offset }
+
+const recorded = <E>(
+  key: string,
+  commandId: string,
+  version: number,
+  events: ReadonlyArray<E>,
+): ReadonlyArray<Recorded<E>> => events.map((event, i) => ({ key, version: version + 1 + i, commandId, event }))
+
+/** Events have happened: whatever fails behind their command does not take them back. */
+const asFacts = (published: ReadonlyArray<Outgoing>): ReadonlyArray<Outgoing> => {
+  const unit = units(1)[0]!
+  return published.map((out) => ({ ...out, unit }))
+}
+
+const misaddressed = new Undecidable({
+  reason: "Misaddressed",
+  field: "key",
+  message: "the record's key is not the aggregate that the command is for",
+})
+const unidentified = new Undecidable({
+  reason: "Unidentified",
+  field: "command id",
+  message: "the command's id is empty",
+})
+const forgotten = new Undecidable({
+  reason: "Forgotten",
+  field: "command id",
+  message: "the command was decided before, and its result is forgotten: it is not decided again",
+})
