@@ -183,7 +183,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       next.row = to
       if (to === next.batch.source.length) side.next = undefined
       side.now = Math.max(side.now, batch.time?.now ?? -Infinity)
-      const bound = other.idle || over(other) ? Infinity : other.now
+      const bound = isIdle(other) || over(other) ? Infinity : other.now
       const time = batch.time && held(batch.time, bound, now)
       now = time?.now ?? now
       return [time === undefined ? batch : { ...batch, time }]
