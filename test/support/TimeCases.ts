@@ -1,5 +1,6 @@
 /** Flows with state whose input has no stream time at first, or whose branches have times of their own. */
-import { Aggregate, Branch, Deduplicate, Join, merge, Window } from "../../src/index.ts"
+import { Schema } from "effect"
+import { Aggregate, Branch, Deduplicate, Flow, Join, merge, Table, Window } from "../../src/index.ts"
 import { type Case, decoded, moved, Others, read, Reading, routed } from "./StageCases.ts"
 import { ids, windows } from "./WindowCases.ts"
 
@@ -17,6 +18,11 @@ const inputs = [
 
 const short = Window.tumbling({ size: "10 seconds" })
 const long = Window.tumbling({ size: "5 minutes" })
+
+const shortly = decoded.pipe(
+  Aggregate.count({ name: "short", window: short, emit: "final" }),
+  Flow.map(({ start }) => start),
+)
 
 export const timeCases: ReadonlyArray<Case> = [
   ...inputs.flatMap(([of, flow, upstream]): ReadonlyArray<Case> => [
@@ -53,5 +59,39 @@ export const timeCases: ReadonlyArray<Case> = [
     ),
     fansOut: true,
   },
+  {
+    name: "join of window finals with what they were made of",
+    flow: shortly.pipe(
+      Join.stream(decoded, {
+        name: "pairs",
+        kind: "outer",
+        within: "1 minute",
+        grace: "2 minutes",
+        left: Schema.Number,
+        right: Reading,
+        join: (start, reading) => `${start} ${reading?.id}`,
+      }),
+    ),
+    fansOut: true,
+  },
+  {
+    name: "as-of join of window finals with what they were made of",
+    flow: shortly.pipe(
+      Join.asOf(decoded.pipe(Table.of(Reading)), {
+        name: "rows",
+        kind: "left",
+        history: "5 minutes",
+        grace: "2 minutes",
+        value: Schema.Number,
+        join: (start, reading) => `${start} ${reading?.id}`,
+      }),
+    ),
+    fansOut: true,
+  },
+  {
+    name: "deduplicate window finals",
+    flow: shortly.pipe(Deduplicate.by({ name: "seen", id: (start) => String(start % 20_000), window: "2 minutes" })),
+    storesByBatch: true,
+    fansOut: true,
+  },
 ]
-void Deduplicate, Join
