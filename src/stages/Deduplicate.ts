@@ -1,7 +1,7 @@
 /** Dropping records that were seen before. */
 import { Duration, Effect, Metric } from "effect"
 import type { Batch, Dropped } from "../Batch.ts"
-import { keep, offsetOf, RecordContext, RecordDefect, row } from "../Batch.ts"
+import { keep, placeOf, RecordContext, RecordDefect, row } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { millis } from "../Pace.ts"
 import { FingerprintIndex } from "../state/FingerprintIndex.ts"
@@ -72,7 +72,7 @@ const steps = 24
 /** The most ids of one changelog entry, which is then 131 kB. */
 const longest = 4_096
 
-/** Ids that arrived in one batch, one step of the window and one topic, with their offsets: one changelog entry. */
+/** Ids that arrived in one batch, one step of the window and one topic, with their places: one changelog entry. */
 interface Chunk {
   readonly key: string
   readonly topic: string
@@ -125,7 +125,7 @@ class SeenIds<A> {
     const goesOn = new Uint8Array(values.length)
     for (let i = 0; i < values.length; i++) {
       const at = row(batch, i)
-      const offset = offsetOf(source, at)
+      const place = placeOf(source, at)
       // What a tick has caused arrived with no record: its own time is the nearest there is.
       const arrival = source.timestamps[at] ?? batch.time?.timestamps[i] ?? -Infinity
       this.#store.streamTime = Math.max(this.#store.streamTime, arrival)
@@ -134,17 +134,20 @@ class SeenIds<A> {
       if (this.#index.find(this.#fingerprint, 0)) {
         const seen = this.#chunks[this.#index.chunk - this.#first]!
         const known = this.#index.chunk < firstFresh
-        if (known && seen.topic === topic && seen.ids.numbers[this.#index.place] === offset) goesOn[i] = 1
+        const isSame = known && seen.topic === topic && seen.ids.numbers[this.#index.place] === place
+        // A tick of the wall clock is never read again.
+        if (isSame && Number.isInteger(place)) goesOn[i] = 1
         else dropped.push({ row: at, reason: "repeat" })
         continue
       }
       goesOn[i] = 1
       const step = Math.floor(this.#store.streamTime / this.#stepLength)
       if (fresh?.step !== step || fresh.ids.length === longest) {
-        fresh = { key: `${step}:${topic}:${offset}:${i}`, topic, step, ids: new Fingerprints(), gone: 0 }
+        fresh = { key: this.#keyOf(`${step}:${topic}:${place}`, i), topic, step, ids: new Fingerprints(), gone: 0 }
         this.#chunks.push(fresh)
+        this.#store.set(fresh.key, fresh.ids)
       }
-      fresh.ids.push(this.#fingerprint, offset)
+      fresh.ids.push(this.#fingerprint, place)
       this.#index.add(this.#first + this.#chunks.length - 1, fresh.ids.length - 1)
     }
     this.#forget()
@@ -156,6 +159,12 @@ class SeenIds<A> {
     this.#compact()
     if (dropped.length === 0) return batch
     return { ...keep(batch, (i) => goesOn[i] === 1), dropped: [...batch.dropped, ...dropped] }
+  }
+
+  /** A key that no other chunk has: ticks of one place may have one each. */
+  #keyOf(name: string, number: number): string {
+    const key = `${name}:${number}`
+    return this.#store.get(key) === undefined ? key : this.#keyOf(name, number + 1)
   }
 
   #idOf(batch: Batch<A, unknown>, i: number): string {
