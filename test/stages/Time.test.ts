@@ -1,10 +1,10 @@
 /** Stream time at its edges: before there is any, on ticks of the wall clock, and where branches differ in it. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { Aggregate, type Topic, Topology, Window } from "../../src/index.ts"
+import { Aggregate, merge, type Topic, Topology, Window } from "../../src/index.ts"
 import { writerHeaders } from "../../src/WriterHeaders.ts"
 import { committed, run, sources } from "../support/FlowRunner.ts"
-import { moved, routed } from "../support/StageCases.ts"
+import { decoded, moved, Readings, routed } from "../support/StageCases.ts"
 import { ids } from "../support/WindowCases.ts"
 
 const moving = moved(routed)
@@ -20,6 +20,32 @@ const written = (by: number, at: number, id = `${at}`) => ({
 
 const fromTwo = (records: ReadonlyArray<ReturnType<typeof written>>, position = 0) =>
   new Map([[via as Topic.Any, sources(via, records, [1, 2, 3, 4], { upstream: 2, position })]])
+
+describe("branches with times of their own", () => {
+  const finals = (name: string, size: number) =>
+    Aggregate.count({ name, window: Window.tumbling({ size }), emit: "final" })
+
+  it.effect("make nothing late that meets, also where a tick of the wall clock has caused it", () =>
+    Effect.gen(function* () {
+      const flow = decoded.pipe(
+        finals("short", 10_000),
+        merge(decoded.pipe(finals("long", 300_000))),
+        finals("w", 1_000),
+      )
+      const records = [0, 15_000, 350_000, 360_000].map((at) => ({
+        key: "k",
+        value: JSON.stringify({ id: "k", n: 1, at }),
+        timestamp: 0,
+      }))
+      for (const ticks of [[], [{ before: 2, silence: 20_000 }]]) {
+        const { batches } = yield* run(
+          flow,
+          new Map([[Readings as Topic.Any, sources(Readings, records, [], { ticks })]]),
+        )
+        assert.deepStrictEqual(batches.flatMap(({ failed }) => failed), [])
+      }
+    }))
+})
 
 describe("before there is stream time", () => {
   it.effect("a count window does not time out when there is some, also after a restart", () =>
