@@ -27,7 +27,7 @@ const outdated = 2
 /** `changedAt` and `known` only where results are emitted by periods. */
 type Open<S> = readonly [first: number, last: number, state: S, changedAt?: number, known?: number]
 
-/** The sessions of a key, by their first record. */
+/** The sessions of a key, by their first record; but for the outdated ones they are then in the order of their ends, too. */
 type Sessions<S> = ReadonlyArray<Open<S>>
 type Kept<S> = OneOrMany.OneOrMany<Open<S>>
 
@@ -117,10 +117,12 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
     const isNear = ([first, last, , , known]: Open<S>) =>
       known !== outdated && timestamp >= first - before && timestamp <= last + gap
     const open = sessionsOf(slot)
-    const [only] = open
-    // Nearly always there is one, and then nothing is copied.
-    const joined = open.length > 1 ? open.filter(isNear) : only !== undefined && isNear(only) ? open : none
-    const others = joined.length === open.length ? none : open.filter((session) => !joined.includes(session))
+    // Those before `from` are too far back. Nearly always the record is near the last one, and nothing is gone through.
+    let from = open.length
+    while (from > 0 && (open[from - 1]![4] === outdated || open[from - 1]![1] + gap >= timestamp)) from--
+    const near = from === 0 ? open : open.slice(from)
+    const joined: Sessions<S> = near.every(isNear) ? near : near.filter(isNear)
+    const others = joined === near ? none : near.filter((session) => !joined.includes(session))
     if (joined.length === 0 && before === 0) return step.isLate(batch, i, late(timestamp, timestamp))
     const key = slot?.key ?? groupKey(batch, i, name)
     if (typeof key !== "string") return step.fail(batch, i, key)
@@ -135,11 +137,13 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
       if (n > 0) state = fold.merge(state, session[2])
     }
     state = fold.add(state, value)
-    const sessions = mode === "periods"
+    const changed: Sessions<S> = mode === "periods"
       ? this.#stamped(first, last, state, joined, others)
       : others.length === 0
-      ? [[first, last, state] as const]
-      : [...others, [first, last, state] as const]
+      ? [[first, last, state]]
+      : [...others, [first, last, state]]
+    const inOrder = changed.length === 1 ? changed : changed.toSorted((a, b) => a[0] - b[0])
+    const sessions = from === 0 ? inOrder : open.slice(0, from).concat(inOrder)
     if (slot === undefined) slot = this.#part.add(key, kept(sessions))
     else this.#part.write(slot, kept(sessions))
     if (joined.length === 0) this.#deadlines.push(last, slot)
@@ -167,23 +171,18 @@ export class SessionWindows<A, S, B> implements Timed<A, SessionResult<B>, Late 
 
   /** Closes what ends at `last`; what ends later gets its deadline anew. */
   #close(slot: Slot<Kept<S>>, last: number, step: Step<SessionResult<B>, Late | Keyless>): void {
-    const left: Array<Open<S>> = []
-    let next = Infinity
     const open = sessionsOf(slot)
-    for (const session of open) {
-      const isOutdated = session[4] === outdated
-      if (session[1] === last && !isOutdated) {
-        step.emit({ ...this.#result(slot.key, session, false), final: true }, Buffer.from(slot.key), last, last)
-        continue
-      }
-      left.push(session)
-      if (!isOutdated && session[1] > last && session[1] < next) next = session[1]
+    const first = open.findIndex((session) => session[4] !== outdated)
+    let next = first
+    if (open[first]?.[1] === last) {
+      step.emit({ ...this.#result(slot.key, open[first]!, false), final: true }, Buffer.from(slot.key), last, last)
+      this.#keep(slot, open.toSpliced(first, 1))
+      next = open.findIndex((session, n) => n > first && session[4] !== outdated)
     }
-    if (left.length < open.length) this.#keep(slot, left)
-    if (next < Infinity) this.#deadlines.push(next, slot)
+    if (next !== -1) this.#deadlines.push(open[next]![1], slot)
   }
 
-  /** The sessions of a key after one has changed, with what those who read results know of each. */
+  /** The sessions of a key that may change with a record, after one has, with what those who read results know of each. */
   #stamped(
     first: number,
     last: number,
@@ -260,5 +259,4 @@ const none: ReadonlyArray<never> = []
 const sessionsOf = <S>(slot: Slot<Kept<S>> | undefined): Sessions<S> =>
   slot?.value === undefined ? none : OneOrMany.listed(slot.value)
 
-const kept = <S>(sessions: Sessions<S>): Kept<S> =>
-  OneOrMany.compact(sessions.length === 1 ? sessions : sessions.toSorted((a, b) => a[0] - b[0]))
+const kept = <S>(sessions: Sessions<S>): Kept<S> => sessions.length === 1 ? sessions[0]! : sessions
