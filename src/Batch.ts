@@ -107,6 +107,8 @@ export interface Changes {
   /** The store's stream time after the batch. */
   readonly streamTime: number
   readonly entries: Entries
+  /** What the store's entries are (see `StoreSpec`). */
+  readonly shape?: string | undefined
   /** The bytes the changelog gets for a value: made at the commit, once for the last change of a key. */
   encode(value: unknown): Uint8Array
 }

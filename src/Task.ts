@@ -75,6 +75,11 @@ export interface StoreSpec<V> {
   /** Unique within its pipeline; names the changelog topic `<pipeline>-<name>-changelog`. */
   readonly name: string
   readonly value: Schema.Codec<V, unknown>
+  /**
+   * What its entries are, as far as their schema does not say: it is logged, and a task does not begin with what was logged
+   * as something else.
+   */
+  readonly shape?: string
   /** Whether keys are `part:key`, and are kept by part: for windows, which close as a whole. */
   readonly isParted?: boolean
   /** Where the parts are windows, named after their starts: told to those who ask for what the store holds. */

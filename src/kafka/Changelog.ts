@@ -26,6 +26,7 @@ const Logged = Schema.fromJsonString(Schema.Struct({
   positions: Schema.Record(Schema.String, Schema.Int),
   /** Null where the store has seen no time yet. */
   streamTime: Schema.NullOr(Schema.Finite),
+  shape: Schema.optionalKey(Schema.String),
 }))
 const encodeLogged = Schema.encodeSync(Logged)
 const decodeLogged = Schema.decodeOption(Logged)
@@ -47,7 +48,7 @@ export const records = (
 ): Result.Result<ReadonlyArray<ProducerRecord>, PipelineError> => {
   const { partition } = task
   const records: Array<ProducerRecord> = []
-  for (const { store, entries, streamTime, encode } of changes) {
+  for (const { store, entries, streamTime, shape, encode } of changes) {
     const topic = changelogTopic(plan.name, store)
     try {
       for (const [key, value] of entries) {
@@ -67,6 +68,7 @@ export const records = (
     const logged = encodeLogged({
       positions: Object.fromEntries(positions),
       streamTime: streamTime === -Infinity ? null : streamTime,
+      ...shape !== undefined && { shape },
     })
     records.push({ topic, partition, key: positionsKey, value: Buffer.from(logged), headers })
   }
@@ -204,6 +206,17 @@ export const restore = Effect.fnUntraced(function* <V>(
     }
   })
   yield* Effect.scoped(restoring)
+  const { shape = store.shape } = logged ?? {}
+  if (shape !== store.shape) {
+    return yield* broken(
+      where,
+      `it holds ${shape}, and store ${store.name} ${
+        store.shape ?? "something else"
+      }: it was written by another version ` +
+        "of the program; give the store a new name",
+      false,
+    )
+  }
   if (logged !== undefined && logged.streamTime !== null) store.restoreStreamTime(logged.streamTime)
   for (const name of covered) store.relog(name)
   const behind = yield* Effect.catch(agree(where, logged?.positions, claim, state), (error) =>

@@ -361,7 +361,8 @@ const merged = (
     const last = list.at(-1)
     if (last === undefined) {
       const streamTime = streamTimes.get(name) ?? -Infinity
-      return { store: name, version: 0, streamTime, entries: new Map(), encode: store.encode }
+      const { shape, encode } = store
+      return { store: name, version: 0, streamTime, entries: new Map(), shape, encode }
     }
     return { ...last, entries: merge(list.map(({ entries }) => entries)) }
   })

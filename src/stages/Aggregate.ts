@@ -56,7 +56,7 @@ const stageOf = <A, S, B>(options: WindowedOptions<A, S, B>) => {
         name,
         "windowed",
         keeps.codec,
-        { isParted: true, windows },
+        { isParted: true, windows, shape: `windows of ${window.size} ms every ${window.every} ms` },
         (store) => new AlignedWindows(store, how),
       )
     }
@@ -66,17 +66,29 @@ const stageOf = <A, S, B>(options: WindowedOptions<A, S, B>) => {
         name,
         "windowed",
         codec,
-        {},
+        { shape: "sessions" },
         (store) => new Sessions.SessionWindows(store, { ...merging, window }),
       )
     }
     case "Sliding": {
       const codec = Sliding.codec(options.fold.state, when)
-      return stage(name, "windowed", codec, {}, (store) => new Sliding.SlidingWindows(store, { ...merging, window }))
+      return stage(
+        name,
+        "windowed",
+        codec,
+        { shape: "sliding windows" },
+        (store) => new Sliding.SlidingWindows(store, { ...merging, window }),
+      )
     }
     case "Count": {
       const codec = Counting.codec(options.fold.state, window, when)
-      return stage(name, "windowed", codec, {}, (store) => new Counting.CountWindows(store, { ...merging, window }))
+      return stage(
+        name,
+        "windowed",
+        codec,
+        { shape: `windows of ${window.size} records every ${window.every}` },
+        (store) => new Counting.CountWindows(store, { ...merging, window }),
+      )
     }
   }
 }
@@ -85,7 +97,7 @@ const stage = <A, K, B, G>(
   name: string,
   kind: string,
   value: Schema.Codec<K, unknown>,
-  kept: Pick<StoreSpec<K>, "isParted" | "windows">,
+  kept: Pick<StoreSpec<K>, "isParted" | "windows" | "shape">,
   make: (store: LoggedStore<K>) => Timed<A, B, G>,
 ): Stage<A, B, G, PipelineError, Logged> => {
   const spec = { name, value, ...kept }
@@ -125,5 +137,11 @@ export const running = <A, S, B>(
   if (when.mode === "final") throw new RangeError(`${options.name}: what is folded for ever is never final`)
   const keeps = keeping(options.fold.state, when)
   const how = { ...options, emission: when, keeping: keeps }
-  return stage(options.name, "running", keeps.codec, {}, (store) => new RunningFold(store, how))
+  return stage(
+    options.name,
+    "running",
+    keeps.codec,
+    { shape: "running results" },
+    (store) => new RunningFold(store, how),
+  )
 }

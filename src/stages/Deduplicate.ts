@@ -52,9 +52,10 @@ export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Lo
   if (!(Number.isSafeInteger(atMost) && atMost >= 1)) {
     throw new RangeError(`Deduplicate.by: atMost is a whole number of at least 1, not ${atMost}`)
   }
+  const spec = { name, shape: "ids", value: codec }
   return perTask<A, A, never, never, never, PipelineError, Logged>(
     Effect.gen(function* () {
-      const seen = new SeenIds(yield* (yield* Logged).store({ name, value: codec }), options)
+      const seen = new SeenIds(yield* (yield* Logged).store(spec), options)
       return (batch) =>
         Effect.suspend(() => {
           const out = seen.filter(batch)
@@ -62,7 +63,7 @@ export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Lo
           return lost === 0 ? Effect.succeed(out) : Effect.as(count(name, lost), out)
         })
     }),
-    { stage: "deduplicate", stores: [{ name, value: codec }] },
+    { stage: "deduplicate", stores: [spec] },
   )
 }
 

@@ -10,6 +10,7 @@ export interface Latest<out A> extends Dated {
 
 export const spec = <A>(name: string, row: Schema.Codec<A, unknown>): StoreSpec<Latest<A>> => ({
   name,
+  shape: "rows",
   value: Schema.Struct({
     at: Schema.Finite,
     gone: Schema.optionalKey(Schema.Literal(true)),

@@ -31,6 +31,7 @@ export const splitId = (id: string): readonly [part: string, key: string] | unde
  */
 export class JournaledStore<V> implements LoggedStore<V> {
   readonly name: string
+  readonly shape: string | undefined
   readonly #isParted: boolean
   readonly #parts = new Map<string, JournaledPart<V>>()
   /** What the batch at hand has changed, part by part. */
@@ -48,6 +49,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
 
   constructor(spec: StoreSpec<V>) {
     this.name = spec.name
+    this.shape = spec.shape
     this.#isParted = spec.isParted === true
     this.#encode = Schema.encodeSync(spec.value)
     this.#decode = Schema.decodeUnknownSync(spec.value)
@@ -174,7 +176,8 @@ export class JournaledStore<V> implements LoggedStore<V> {
     this.#journals = []
     this.#streamTimeBefore = this.streamTime
     const entries = new Changed(journals, relogs.map((key) => [key, this.get(key)]))
-    return { store: this.name, version, streamTime: this.streamTime, entries, encode: this.encode }
+    const { name, shape, streamTime, encode } = this
+    return { store: name, version, streamTime, entries, shape, encode }
   }
 
   /** The changes up to this version are in the log now. */

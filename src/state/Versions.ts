@@ -13,6 +13,7 @@ export interface Version<out A> {
 /** One entry per version, so that a change of a key with many versions logs one. */
 export const spec = <A>(name: string, row: Schema.Codec<A, unknown>): StoreSpec<Version<A>> => ({
   name,
+  shape: "versions of rows",
   value: Schema.Struct({ at: Schema.Finite, row: Schema.optionalKey(row) }) as Schema.Codec<Version<A>, unknown>,
 })
 

@@ -13,6 +13,7 @@ import {
   Ingest,
   Pipeline,
   Topic,
+  Window,
 } from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
@@ -140,6 +141,44 @@ describe("Changelog", () => {
       )
     }),
   )
+
+  const windowed = (window: Window.Aligned | Window.Count) =>
+    Pipeline.make(
+      "summing",
+      Ingest.topic(In).pipe(
+        Decode.schema,
+        Aggregate.windowed({ name: "sums", window: window as Window.Aligned, fold: Fold.count }),
+        Deliver.to(Sums),
+        Failures.routeAll(DeadLetter.to(Dlt)),
+      ),
+      Guarantee.exactlyOnce(),
+    )
+  const minutes = Window.tumbling({ size: "1 minute" })
+  const changes = [
+    ["5 minutes", Window.tumbling({ size: "5 minutes" }), "windows of 300000 ms every 300000 ms"],
+    ["another step", Window.hopping({ size: "1 minute", every: "20 seconds" }), "windows of 60000 ms every 20000 ms"],
+    ["a grace", Window.tumbling({ size: "1 minute", grace: "1 minute" }), undefined],
+  ] as const
+
+  for (const [name, window, refused] of changes) {
+    test(
+      `goes on with windows that have become ${name} only where what was logged are such windows`,
+      Effect.gen(function* () {
+        yield* Admin.createTopics([In, Sums, Dlt])
+        const first = yield* running(windowed(minutes))
+        yield* append("in", 0, [{ id: 0, at: 70_000 }])
+        yield* until("its count", Effect.map(sums, (sums) => sums.length === 1))
+        yield* stop(first)
+        const second = yield* running(windowed(window))
+        yield* append("in", 0, [{ id: 1, at: 70_000 }])
+        if (refused === undefined) return yield* until("its count", Effect.map(sums, (sums) => sums.at(-1) === 2))
+        yield* until("the end", Effect.sync(() => second.pollUnsafe() !== undefined))
+        const error = yield* Effect.flip(Fiber.join(second))
+        assert.deepStrictEqual([error.reason, error.retriable], ["State", false])
+        assert.include(error.message, `it holds windows of 60000 ms every 60000 ms, and store sums ${refused}`)
+      }),
+    )
+  }
 
   test(
     "must have as many partitions as the topic that it belongs to",

@@ -20,6 +20,7 @@ export interface Kept<out A> {
 
 export const spec = <A>(name: string, value: Schema.Codec<A, unknown>): StoreSpec<Kept<A>> => ({
   name,
+  shape: "records that wait",
   value: Schema.Struct({ key: Schema.String, at: Schema.Finite, value }) as Schema.Codec<Kept<A>, unknown>,
 })
 

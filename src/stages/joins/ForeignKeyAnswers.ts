@@ -29,6 +29,7 @@ export const answers = <A, B, C, K extends Kind>(
   const ofRight = rowsSpec(`${options.name}-right`, rows.right)
   const subscriptions = {
     name: `${options.name}-subscriptions`,
+    shape: "rows by foreign key",
     value: Schema.Struct({ at: Schema.Finite, nth: Schema.Int, row: rows.left }) as Schema.Codec<
       Subscribed<A>,
       unknown

@@ -25,7 +25,7 @@ export const newest = <C>(
   name: string,
   deletions: number,
 ): Stage<Response<C>, Change<C>, never, PipelineError, Logged> => {
-  const spec = { name: `${name}-newest`, value: Seen }
+  const spec = { name: `${name}-newest`, shape: "newest results", value: Seen }
   const open = Effect.gen(function* () {
     const store = yield* (yield* Logged).store(spec)
     return [store, new Newest<C>(new Forgetting(store, deletions))] as const

@@ -31,7 +31,7 @@ export const references = <A>(
   options: Options<A>,
   deletions: number,
 ): Stage<Change<A>, Subscription<A>, Keyless, PipelineError, Logged> => {
-  const spec = { name: `${options.name}-references`, value: Reference }
+  const spec = { name: `${options.name}-references`, shape: "references", value: Reference }
   const open = Effect.gen(function* () {
     const store = yield* (yield* Logged).store(spec)
     return [store, new References(new Forgetting(store, deletions), options)] as const

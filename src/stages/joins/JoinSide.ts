@@ -21,6 +21,7 @@ export const spec = (
   right: Schema.Codec<unknown, unknown>,
 ): StoreSpec<Kept> => ({
   name,
+  shape: "records of two streams",
   value: Schema.Struct({
     key: Schema.String,
     at: Schema.Finite,
