@@ -80,7 +80,8 @@ const fewest = 32
 interface Chunk {
   readonly key: string
   readonly topic: string
-  readonly step: number
+  /** When that step ends; milliseconds. It stands in the key, so that the window may change with the program. */
+  readonly until: number
   ids: Fingerprints
   /** The first so many of them are forgotten already. */
   gone: number
@@ -105,10 +106,10 @@ class SeenIds<A> {
     this.#stepLength = Duration.toMillis(options.window ?? "24 hours") / steps
     this.#atMost = options.atMost ?? 1_000_000
     for (const [key, ids] of store.entries()) {
-      const [step, topic] = key.split(":", 2) as [string, string]
-      this.#chunks.push({ key, topic, step: Number(step), ids, gone: 0 })
+      const [until, topic] = key.split(":", 2) as [string, string]
+      this.#chunks.push({ key, topic, until: Number(until), ids, gone: 0 })
     }
-    this.#chunks.sort((a, b) => a.step - b.step || a.ids.numbers[0]! - b.ids.numbers[0]!)
+    this.#chunks.sort((a, b) => a.until - b.until || a.ids.numbers[0]! - b.ids.numbers[0]!)
     // The newest first: an id that was forgotten and came again is the newer one's.
     for (let number = this.#chunks.length - 1; number >= 0; number--) {
       const { ids } = this.#chunks[number]!
@@ -147,9 +148,9 @@ class SeenIds<A> {
         continue
       }
       goesOn[i] = 1
-      const step = Math.floor(this.#store.streamTime / this.#stepLength)
-      if (fresh?.step !== step || fresh.ids.length === longest) {
-        fresh = this.#goOn(topic, step) ?? this.#begin(topic, step, `${step}:${topic}:${place}`, i)
+      const until = (Math.floor(this.#store.streamTime / this.#stepLength) + 1) * this.#stepLength
+      if (fresh?.until !== until || fresh.ids.length === longest) {
+        fresh = this.#goOn(topic, until) ?? this.#begin(topic, until, `${until}:${topic}:${place}`, i)
         this.#store.set(fresh.key, fresh.ids)
       }
       fresh.ids.push(this.#fingerprint, place)
@@ -165,16 +166,18 @@ class SeenIds<A> {
   }
 
   /** The last chunk, where it is for more ids of a topic and a step. What was logged of it stays as it was. */
-  #goOn(topic: string, step: number): Chunk | undefined {
+  #goOn(topic: string, until: number): Chunk | undefined {
     const last = this.#chunks.at(-1)
-    if (last === undefined || last.step !== step || last.topic !== topic || last.ids.length >= fewest) return undefined
+    if (last === undefined || last.until !== until || last.topic !== topic || last.ids.length >= fewest) {
+      return undefined
+    }
     if (this.#oldest === this.#first + this.#chunks.length) return undefined
     last.ids = last.ids.copy()
     return last
   }
 
-  #begin(topic: string, step: number, name: string, number: number): Chunk {
-    const begun = { key: this.#keyOf(name, number), topic, step, ids: new Fingerprints(), gone: 0 }
+  #begin(topic: string, until: number, name: string, number: number): Chunk {
+    const begun = { key: this.#keyOf(name, number), topic, until, ids: new Fingerprints(), gone: 0 }
     this.#chunks.push(begun)
     return begun
   }
@@ -201,10 +204,10 @@ class SeenIds<A> {
 
   /** Forgets what the window has left behind, and the oldest ids beyond the cap. */
   #forget(): void {
-    const firstKept = Math.floor(this.#store.streamTime / this.#stepLength) - steps
+    const from = (Math.floor(this.#store.streamTime / this.#stepLength) - steps) * this.#stepLength
     for (; this.#oldest < this.#first + this.#chunks.length; this.#oldest++) {
       const chunk = this.#chunks[this.#oldest - this.#first]!
-      const over = chunk.step < firstKept
+      const over = chunk.until <= from
       while (chunk.gone < chunk.ids.length && (over || this.#index.size > this.#atMost)) {
         this.#index.delete(this.#oldest, chunk.gone++)
         if (!over) this.#forgotten++

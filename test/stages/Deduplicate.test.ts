@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Logger, Metric, Schema } from "effect"
 import { Aggregate, Decode, Deduplicate, Flow, Ingest, merge, Topic, Window } from "../../src/index.ts"
-import type { Source } from "../../src/Batch.ts"
+import type { Batch, Source } from "../../src/Batch.ts"
 import { committed, run, sources, type Start, type Tick } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
 
@@ -165,6 +165,40 @@ describe("Deduplicate", () => {
         const again = (yield* from(0, { ...committed(before), positions: new Map() })).batches
         assert.strictEqual(again.flatMap(({ values }) => values).length, 90)
       }
+    }))
+
+  it.effect("remembers by another window from where the program changes it, what it knows already too", () =>
+    Effect.gen(function* () {
+      const until = (records: ReadonlyArray<readonly [id: string, at: number]>, windows: ReadonlyArray<string>) =>
+        Effect.gen(function* () {
+          const all = records.map(([id, at]) => ({ key: id, value: JSON.stringify(id), timestamp: at * hour }))
+          const done: Array<Batch<string, unknown>> = []
+          let held = 0
+          for (const [n, window] of windows.entries()) {
+            const dedupe = Deduplicate.by({ name: "seen", id: (id: string) => id, window: window as Duration.Input })
+            const flow = Ingest.topic(Ids).pipe(Decode.schema, dedupe)
+            const cuts = [(n + 1) * all.length / windows.length]
+            const input = sources(Ids, all, cuts, { position: n * all.length / windows.length })
+            const { batches, stores } = yield* run(
+              flow,
+              new Map([[Ids as Topic.Any, input.slice(0, 1)]]),
+              committed(done),
+            )
+            done.push(...batches)
+            held = stores.get("seen")!.size
+          }
+          return [done.flatMap(({ source, values }) => values.map((id) => `${id} ${source.next}`)), held] as const
+        })
+      // An hour after the window became an hour, and not before, ids are forgotten.
+      assert.deepStrictEqual(
+        yield* until([["a", 99.9], ["b", 99.95], ["a", 100.5], ["b", 102]], ["24 hours", "1 hour"]),
+        [["a 2", "b 2", "b 4"], 1],
+      )
+      // What is forgotten by the longer window goes, and nothing stays for ever.
+      assert.deepStrictEqual(
+        yield* until([["a", 100], ["b", 100.5], ["a", 101.9], ["c", 150]], ["1 hour", "24 hours"]),
+        [["a 2", "b 2", "c 4"], 1],
+      )
     }))
 
   describe("of what ticks of the wall clock have caused", () => {
