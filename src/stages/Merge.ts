@@ -18,12 +18,14 @@ import * as Topology from "../Topology.ts"
  * input that has been silent for longer than `idle` (5 seconds by default) stops holding the other back until it speaks
  * again. Each input's records keep their order.
  */
-export const merge =
-  <B, F2, E2, R2>(that: Flow<B, F2, E2, R2>, options?: { readonly idle?: Duration.Input }) =>
-  <A, F, E, R>(flow: Flow<A, F, E, R>): Flow<A | B, F | F2, E | E2, R | R2 | Task> => {
-    const merged = sameRoots(flow, that) ? together(flow, that) : byTime(flow, that, options?.idle ?? "5 seconds")
+export const merge = <B, F2, E2, R2>(that: Flow<B, F2, E2, R2>, options?: { readonly idle?: Duration.Input }) => {
+  const idle = Duration.toMillis(options?.idle ?? "5 seconds")
+  if (!(idle > 0)) throw new RangeError(`merge: idle is a time above 0, and Infinity waits for ever; it was ${idle} ms`)
+  return <A, F, E, R>(flow: Flow<A, F, E, R>): Flow<A | B, F | F2, E | E2, R | R2 | Task> => {
+    const merged = sameRoots(flow, that) ? together(flow, that) : byTime(flow, that, idle)
     return fromStream(merged, { stage: "merge", inputs: [flow, that] })
   }
+}
 
 const sameRoots = (a: AnyFlow, b: AnyFlow): boolean => {
   const [left, right] = [Topology.roots(a), Topology.roots(b)]
@@ -108,7 +110,7 @@ interface Arrived<A, F> {
 const byTime = <A, B, F, F2, E, E2, R, R2>(
   left: Flow<A, F, E, R>,
   right: Flow<B, F2, E2, R2>,
-  idle: Duration.Input,
+  idle: number,
 ): Stream.Stream<Batch<A | B, F | F2>, E | E2, R | R2 | Task> =>
   Stream.unwrap(Effect.gen(function* () {
     type AnySide = Side<A | B, F | F2, E | E2>
@@ -204,7 +206,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
     const waitFor = (silent: AnySide) => {
       const now = monotonic(clock)
       heldBackSince ??= now
-      const left = Math.max(0, heldBackSince + Duration.toMillis(idle) - now)
+      const left = Math.max(0, heldBackSince + idle - now)
       return Effect.map(Effect.timeoutOption(Deferred.await(arrived), left), (came) => {
         if (Option.isSome(came)) return
         heldBackSince = undefined

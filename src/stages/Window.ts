@@ -46,9 +46,12 @@ export type Any = Aligned | Sliding | Session | Count
 export const tumbling = (options: { readonly size: Duration.Input; readonly grace?: Duration.Input }): Aligned =>
   hopping({ ...options, every: options.size })
 
+/** In more windows than this no record can be counted in time: a step is meant that is longer. */
+const mostPerRecord = 10_000
+
 /**
  * Windows of one size that begin `every` so often and overlap: every record is in `size / every` of them, rounded up or
- * down. A record may be late for some and not for others: it counts in those that are open.
+ * down, and at most 10,000. A record may be late for some and not for others: it counts in those that are open.
  */
 export const hopping = (
   options: { readonly size: Duration.Input; readonly every: Duration.Input; readonly grace?: Duration.Input },
@@ -57,6 +60,14 @@ export const hopping = (
   const every = millis("every", options.every, 1)
   if (every > size) {
     throw new RangeError("windows that begin less often than they are long leave records out: every <= size")
+  }
+  if (size / every > mostPerRecord) {
+    throw new RangeError(
+      `windows of ${size} ms that begin every ${every} ms: each record would be in ${
+        Math.ceil(size / every)
+      } of them, ` +
+        `and ${mostPerRecord} are taken; let them begin less often, or take sliding windows`,
+    )
   }
   return { _tag: "Aligned", size, every, grace: millis("grace", options.grace ?? 0, 0) }
 }
@@ -92,7 +103,7 @@ export const session = (options: { readonly gap: Duration.Input; readonly grace?
 
 /**
  * Windows of `size` records of a key, whatever their time, in the order they come. A new one begins with every `every`th
- * record: one after the other by default, overlapping where that is less than the size.
+ * record: one after the other by default, overlapping where that is less than the size; a record is in at most 10,000.
  *
  * Without `timeout` a key's windows wait for ever to be full, and memory grows with the number of keys. With it, windows
  * close as they are once stream time has gone on by that much since the last record of their key, and the key is
@@ -104,6 +115,11 @@ export const count = (
   const { size, every = size } = options
   if (!(Number.isInteger(size) && size >= 1 && Number.isInteger(every) && every >= 1 && every <= size)) {
     throw new RangeError(`a window of records has a whole number of them, and 1 <= every <= size: ${every}, ${size}`)
+  }
+  if (size / every > mostPerRecord) {
+    throw new RangeError(
+      `windows of ${size} records that begin every ${every}: each record would be in more than ${mostPerRecord} of them`,
+    )
   }
   const timeout = options.timeout === undefined ? undefined : millis("timeout", options.timeout, 1)
   return { _tag: "Count", size, every, timeout }

@@ -88,4 +88,9 @@ describe("merge of two topics", () => {
     }
     left.pipe(seen, merge(left.pipe(Flow.map(({ at }) => at))))
   })
+
+  it("is refused with an idle time that makes no sense", () => {
+    for (const idle of [0, -1, NaN]) assert.throws(() => merge(right, { idle }), RangeError, "idle")
+    left.pipe(merge(right, { idle: Infinity }))
+  })
 })
