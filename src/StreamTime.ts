@@ -29,6 +29,8 @@ export const unheard: Clock = { now: -Infinity, since: Infinity, writers: new Ma
 export class StreamTime {
   readonly #writers: Map<string, { time: number; arrival: number }>
   #since: number
+  /** One that holds stream time back, as far as is known: while it does the others need not be asked. */
+  #slowest: Heard | undefined
   now: number
 
   constructor({ now, since, writers }: Clock = unheard) {
@@ -49,12 +51,16 @@ export class StreamTime {
       return this.now
     }
     this.hear(writer, time, arrival)
-    let lowest = Infinity
+    const since = arrival - idleAfter
+    if (this.#writers.size < writers && this.#since > since) return this.now
+    let slowest = this.#slowest
+    if (slowest !== undefined && slowest.time <= this.now && slowest.arrival > since) return this.now
+    slowest = undefined
     for (const heard of this.#writers.values()) {
-      if (heard.arrival > arrival - idleAfter && heard.time < lowest) lowest = heard.time
+      if (heard.arrival > since && heard.time < (slowest?.time ?? Infinity)) slowest = heard
     }
-    const waitsForUnheard = this.#writers.size < writers && this.#since > arrival - idleAfter
-    if (!waitsForUnheard && lowest > this.now) this.now = lowest
+    this.#slowest = slowest
+    if (slowest !== undefined && slowest.time > this.now) this.now = slowest.time
     return this.now
   }
 

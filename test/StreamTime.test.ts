@@ -23,6 +23,46 @@ describe("a clock", () => {
     assert.deepStrictEqual(decodeClock(encodeClock(clock.clock, 3_000)), clock.clock)
   })
 
+  it.effect("is the lowest among those who were heard within a minute, once all were or a minute has passed", () =>
+    forSeeds(300, (dice) =>
+      Effect.sync(() => {
+        const writers = dice.int(2, 5)
+        let clock = new StreamTime()
+        const heard = new Map<string, { time: number; arrival: number }>()
+        let since = Infinity
+        let lowest = -Infinity
+        for (let i = 0; i < 100; i++) {
+          const writer = String(Math.min(dice.int(0, writers - 1), dice.int(0, writers - 1)))
+          const time = dice.int(0, 19) === 0 ? -Infinity : now + i * 1_000 + dice.int(-20_000, 20_000)
+          const arrival = now + i * dice.pick([1_000, 5_000]) + dice.int(-5_000, 5_000)
+          const known = heard.get(writer) ?? { time: -Infinity, arrival: -Infinity }
+          heard.set(writer, { time: Math.max(known.time, time), arrival: Math.max(known.arrival, arrival) })
+          since = Math.min(since, arrival)
+          const active = [...heard.values()].filter((one) => one.arrival > arrival - 60_000)
+          if (heard.size === writers || since <= arrival - 60_000) {
+            lowest = Math.max(lowest, Math.min(...active.map(({ time }) => time)))
+          }
+          assert.strictEqual(clock.advance(writer, time, arrival, writers), lowest)
+          if (dice.int(0, 9) === 0) clock = new StreamTime(clock.clock)
+          if (dice.int(0, 29) === 0) {
+            clock.goOn(500)
+            lowest += 500
+          }
+        }
+      })))
+
+  it("of thousands of writers moves on quickly where each writes some records at a time", () => {
+    const clock = new StreamTime()
+    const [writers, records, run] = [5_000, 500_000, 50]
+    const names = Array.from({ length: writers }, (_, n) => String(n))
+    const from = performance.now()
+    for (let i = 0; i < records; i++) {
+      clock.advance(names[Math.floor(i / run) % writers]!, now + i, now + i / 10, writers)
+    }
+    assert.isBelow(performance.now() - from, 4_000)
+    assert.strictEqual(clock.now, now + records - writers * run + run - 1)
+  })
+
   it.effect("is never ahead of the one that it was written from, where its writers do not fit", () =>
     forSeeds(200, (dice) =>
       Effect.sync(() => {
