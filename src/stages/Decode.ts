@@ -94,7 +94,7 @@ class Values<A> implements Reader {
     if (Result.isFailure(decoded)) return decoded.failure
     this.value = decoded.success
     this.time = this.timeOf(decoded.success, batch, i)
-    return isTime(this.time) ? undefined : timeless
+    return wrong(this.time)
   }
 
   timeOf(value: A, batch: Batch<unknown, unknown>, i: number): number {
@@ -119,13 +119,18 @@ class Changes<A> extends Values<A> {
       this.value = upsert(decoded.success)
       this.time ??= this.timeOf(decoded.success, batch, i)
     }
-    return this.time === undefined || isTime(this.time) ? undefined : timeless
+    return this.time === undefined ? undefined : wrong(this.time)
   }
 }
 
-const isTime = (time: number): boolean => time >= 0 && time < Infinity
+/** The latest time that a date can have (ECMA-262, 21.4.1.1); beyond it sums of milliseconds are not exact any more. */
+const latest = 8.64e15
+
+const wrong = (time: number): Invalid | undefined =>
+  time >= 0 && time <= latest ? undefined : time > latest && time < Infinity ? beyond : timeless
 
 const timeless: Invalid = { field: "event time", message: "is not a time since 1970" }
+const beyond: Invalid = { field: "event time", message: "is after the year 275760: it is in milliseconds" }
 const keyless: Invalid = { field: "key", message: "a row of a table needs a key, and this record has none" }
 
 const step = <A, B, F>(

@@ -69,6 +69,27 @@ describe("Decode.schema", () => {
       assert.deepStrictEqual(values, [{ at: 5 }, { at: 0 }, { at: 7.5 }])
     }))
 
+  it.effect("fails records whose event time is no date any more", () =>
+    Effect.gen(function* () {
+      const counted = Ingest.topic(Events).pipe(
+        Decode.schema,
+        Aggregate.count({ name: "c", window: Window.tumbling({ size: 60_000 }), emit: "final" }),
+      )
+      // The first would be in windows without end: a minute before it is the same number.
+      const { failed, values } = yield* decoded(counted, [
+        at(9.23080244777148e24),
+        at(8.64e15 + 1),
+        at(8.64e15),
+        at(1e300),
+      ])
+      assert.deepStrictEqual(failed, [
+        "0 DecodeError: is after the year 275760: it is in milliseconds",
+        "1 DecodeError: is after the year 275760: it is in milliseconds",
+        "3 DecodeError: is after the year 275760: it is in milliseconds",
+      ])
+      assert.deepStrictEqual(values, [])
+    }))
+
   it.effect("takes event time from the future where it is not told otherwise", () =>
     Effect.gen(function* () {
       const { failed, clock } = yield* decoded(Ingest.topic(Events).pipe(Decode.schema), [at(1e15)])
