@@ -13,6 +13,7 @@ import {
   Flow,
   Guarantee,
   Ingest,
+  Join,
   merge,
   Pipeline,
   Topic,
@@ -200,6 +201,58 @@ describe("wallClockAfter", () => {
         yield* through((kill) => Faults.at(operation, count, Faults.crashAfter(kill)))
       }
     }), 60_000)
+
+  it.effect(
+    "lets a join of two streams give up once on each record, also where a program dies at any one step",
+    () =>
+      Effect.gen(function* () {
+        const joining = () =>
+          Pipeline.make(
+            "counting",
+            read(Times, after).pipe(
+              Join.stream(read(Others, after), {
+                name: "pairs",
+                kind: "outer",
+                within: "3 seconds",
+                grace: "2 seconds",
+                left: Schema.Int,
+                right: Schema.Int,
+                join: (left, right) => ({
+                  key: "",
+                  start: (left ?? 0) + (right ?? 0),
+                  value: left === undefined ? 2 : 1,
+                }),
+              }),
+              Deliver.to(Counts),
+              Failures.routeAll(DeadLetter.to(Late)),
+            ),
+            Guarantee.exactlyOnce(),
+          )
+        const through = (plan: (kill: Effect.Effect<void>) => Faults.Plan) =>
+          inMemory(Effect.gen(function* () {
+            let alive = true
+            const first = yield* Simulation.start(joining(), plan(Effect.sync(() => alive = false)))
+            yield* feed([101, 104, 110])
+            yield* feed([106, 117], Others)
+            const isOver = Effect.map(results, (all) => !alive || all.length === 4)
+            yield* Simulation.until("a death or the end", isOver)
+            if (!alive) yield* Simulation.start(joining(), Faults.none)
+            yield* Simulation.pass(60_000)
+            // 104 and 106 are partners, and no others.
+            assert.deepStrictEqual((yield* results).toSorted(), ["101=1", "110=1", "117=2", "210=1"])
+            assert.deepStrictEqual(yield* late, [])
+            return yield* first.calls
+          }))
+        const calls = yield* through(() => Faults.none)
+        const steps = calls.filter(({ operation }) => operation === "EndTxn" || operation === "Produce")
+        assert.isAtLeast(steps.length, 4)
+        for (const { operation, count } of steps) {
+          yield* through((kill) => Faults.at(operation, count, Faults.crash(kill)))
+          yield* through((kill) => Faults.at(operation, count, Faults.crashAfter(kill)))
+        }
+      }),
+    60_000,
+  )
 
   it.effect("lets go on what a merge holds back for a silent topic: once its clock is there, or it is idle", () =>
     inMemory(Effect.gen(function* () {
