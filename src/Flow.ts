@@ -13,6 +13,8 @@ import type { Any as AnyTopic } from "./Topic.ts"
 export interface Node {
   readonly stage: string
   readonly inputs: ReadonlyArray<AnyFlow>
+  /** Flows inside the stage, through which it sends its batches. */
+  readonly insides: ReadonlyArray<AnyFlow>
   readonly reads: ReadonlyArray<AnyTopic>
   /** Topics from which records come back to this stage: read by the same task beside what the flow reads. */
   readonly retries: ReadonlyArray<AnyTopic>
@@ -43,7 +45,7 @@ export const fromStream = <A, F, E, R>(
   node: Partial<Node> & { readonly stage: string },
 ): Flow<A, F, E, R> =>
   Object.assign(Stream.fromChannel(stream.channel), {
-    node: { inputs: [], reads: [], retries: [], writes: [], failures: [], stores: [], feeds: [], ...node },
+    node: { inputs: [], insides: [], reads: [], retries: [], writes: [], failures: [], stores: [], feeds: [], ...node },
   })
 
 /** The flows that a task reads once for several consumers; empty where nothing is shared. */

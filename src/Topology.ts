@@ -34,9 +34,12 @@ export const subflows = (flow: AnyFlow): ReadonlyArray<AnyFlow> => [
   ...new Set([...[...of(flow).feeds.values()].flatMap(subflows), flow]),
 ]
 
-/** The flows that nothing stands before: one per topic that is read. */
-export const roots = (flow: AnyFlow): ReadonlySet<AnyFlow> =>
-  new Set([...reach(flow).keys()].filter((reached) => reached.node.reads.length > 0))
+/** The flows that nothing stands before: one per topic that is read; inside a stage what it sends through. */
+export const roots = (flow: AnyFlow): ReadonlySet<AnyFlow> => {
+  const seen = new Set([flow])
+  for (const { node } of seen) for (const input of node.inputs) seen.add(input)
+  return new Set([...seen].filter(({ node }) => node.inputs.length === 0))
+}
 
 /** What a flow is made of, from its end to its beginning. */
 export const nodes = (flow: AnyFlow): ReadonlyArray<Node> => [...reach(flow).keys()].map(({ node }) => node)
@@ -64,7 +67,7 @@ const reach = (flow: AnyFlow): ReadonlyMap<AnyFlow, number> => {
   const consumers = new Map<AnyFlow, number>([[flow, 0]])
   const pending = [flow]
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    for (const input of next.node.inputs) {
+    for (const input of [...next.node.inputs, ...next.node.insides]) {
       if (!consumers.has(input)) pending.push(input)
       consumers.set(input, (consumers.get(input) ?? 0) + 1)
     }

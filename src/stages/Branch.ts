@@ -120,7 +120,9 @@ const split = <A, B>(
   choose: (batch: Batch<A, unknown>, i: number) => number,
 ): Stage<A, B, unknown, unknown, unknown> =>
 (flow) => {
-  const insides = bodies.map((body) => inside<A, B, unknown, unknown, never>(body as (flow: Flow<A>) => Flow<B>))
+  const insides = bodies.map((body) =>
+    inside<A, B, unknown, unknown, never>(body as (flow: Flow<A>) => Flow<B>, `Branch.${stage}`)
+  )
   return perTask<A, B, unknown, unknown, never, never, never>(
     Effect.map(
       Effect.all(insides.map(({ open }) => open)),
@@ -139,7 +141,7 @@ const split = <A, B>(
           return Effect.map(through, () => out)
         }),
     ),
-    { stage, inputs: insides.map(({ flow }) => flow) },
+    { stage, insides: insides.map(({ flow }) => flow) },
   )(flow)
 }
 
@@ -147,13 +149,14 @@ const split = <A, B>(
  * A flow inside a stage, and how one task sends values of a batch through it: its answer has what failed before too. Made
  * anew for every flow that the stage is put behind.
  */
-export const inside = <A, B, F2, E2, R2>(body: (flow: Flow<A>) => Flow<B, F2, E2, R2>) => {
+export const inside = <A, B, F2, E2, R2>(body: (flow: Flow<A>) => Flow<B, F2, E2, R2>, stage: string) => {
   const At = Context.Reference<AtHand<A>>(`millrace/stages/Branch/${branches++}`, {
     defaultValue: () => ({ batch: undefined }),
   })
   const source = Stream.unwrap(Effect.map(At, (at) => Stream.fromEffectRepeat(Effect.sync(() => at.batch!))))
   const flow = body(fromStream(source, { stage: "branch" }))
   refuseRetries(flow)
+  refuseReads(stage, flow)
   const open = Effect.gen(function* () {
     const at: AtHand<A> = { batch: undefined }
     const pull = yield* Stream.toPull(Stream.provideService(flow, At, at))
@@ -177,6 +180,13 @@ const refuseRetries = (inside: AnyFlow): void => {
     `a stage with retry topics (${topic.name}) cannot stand inside another stage: put it behind that, or let it hold or try ` +
       "again in place",
   )
+}
+
+/** A stage answers each batch with one of the same rows: what reads a topic there has others to answer with. */
+const refuseReads = (stage: string, inside: AnyFlow): void => {
+  const [topic] = Topology.of(inside).reads
+  if (topic === undefined) return
+  throw Topology.refused(`stage ${stage} reads topic ${topic.name} inside: merge, join or repartition before it`)
 }
 
 /** The batch that a branch's body works on: its source answers every pull with it. */

@@ -211,7 +211,7 @@ export const around = <A, B, F2 extends Failure, E2, R2, const O extends Around<
   const policy = policyOf<A>(options)
   new Circuit(options, stage)
   const made = (flow: Flow<A, unknown, unknown, unknown>) => {
-    const { flow: inner, open } = inside(body)
+    const { flow: inner, open } = inside(body, stage)
     return perTask<A, B, F2 | CircuitOpen, E2, never, never, R2 | Task>(
       Effect.gen(function* () {
         const breaker = yield* Breaker.open(options, stage)
@@ -235,7 +235,7 @@ export const around = <A, B, F2 extends Failure, E2, R2, const O extends Around<
           })
         return step
       }),
-      { stage: "circuitBreaker", inputs: [inner] },
+      { stage: "circuitBreaker", insides: [inner] },
     )(flow)
   }
   return made as never

@@ -13,6 +13,8 @@ import {
   Flow,
   Fold,
   Ingest,
+  Join,
+  merge,
   Topic,
   Window,
 } from "../../src/index.ts"
@@ -181,4 +183,34 @@ describe("Branch.match", () => {
       const flow = numbers.pipe(stage, Flow.map((n) => n + 1), stage)
       assert.deepStrictEqual((yield* running(flow, [1, 2, 3, 4], [2])).values, [21, 40, 41])
     }))
+
+  it.effect("may part and meet again inside", () =>
+    Effect.gen(function* () {
+      const flow = numbers.pipe(
+        Branch.when((n: number) => n > 2, (flow) => {
+          const tens = flow.pipe(Flow.map((n) => n * 10))
+          return flow.pipe(Flow.filter((n) => n % 2 === 0), merge(tens))
+        }),
+      )
+      for (const cuts of [[], [1], [2, 4], [1, 2, 3, 4]]) {
+        assert.deepStrictEqual((yield* running(flow, [1, 2, 3, 4, 5], cuts)).values, [1, 2, 30, 4, 40, 50])
+      }
+    }))
+
+  it("reads no topic inside, for it could not answer each batch with one", () => {
+    const reads = /stage Branch.when reads topic events inside/
+    assert.throws(() => numbers.pipe(Branch.when((n: number) => n > 2, (flow) => flow.pipe(merge(decoded)))), reads)
+    const beside = {
+      name: "pairs",
+      within: 10,
+      grace: 0,
+      left: Schema.Number,
+      right: Schema.Unknown,
+      join: (left: number) => left,
+    } as const
+    assert.throws(
+      () => numbers.pipe(Branch.when((n: number) => n > 2, (flow) => flow.pipe(Join.stream(decoded, beside)))),
+      reads,
+    )
+  })
 })

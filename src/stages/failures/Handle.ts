@@ -40,9 +40,8 @@ export const handle = <A, B, F2, E2, R2, const T extends Table<A, F2>>(
   const laters = [...policies.values()].flatMap((policy) => laterOf(policy) ?? [])
   const sets = [...new Set(laters.map(({ topics }) => topics as unknown as RetryTopics<A, Order>))]
   const topics = sets.flatMap((set) => set.topics)
-  const { flow: inner, open } = inside(body)
+  const { flow: inner, open } = inside(body, name)
   if ([...policies.values()].some((policy) => "policy" in policy)) refuseState(name, inner)
-  refuseInputs(name, inner)
   if (sets.length > 0) {
     refuseMisfit(name, flow, sets)
     refuseResults(name, flow)
@@ -57,7 +56,7 @@ export const handle = <A, B, F2, E2, R2, const T extends Table<A, F2>>(
   const stage = (full: Handling.Full) =>
     perTask(
       Handling.make({ name, policies, sets, flow, store, full }, open),
-      { ...node, inputs: [inner] },
+      { ...node, insides: [inner] },
     )
   type Handled = Flow<B, F | Left<T, F2>, E | E2 | PipelineError, R | R2 | Task | Needs<T>>
   if (sets.length === 0) return stage({ isFull: () => false })(flow) as Handled
@@ -66,7 +65,7 @@ export const handle = <A, B, F2, E2, R2, const T extends Table<A, F2>>(
       const full: Handling.Full = { isFull: () => false }
       return stage(full)(fromStream(reentering(flow, topics, () => full.isFull()), { stage: "reentry" }))
     }) as Handled,
-    { ...node, inputs: [flow, inner] },
+    { ...node, inputs: [flow], insides: [inner] },
   ) as Handled
 }
 
@@ -77,13 +76,6 @@ const refuseState = (name: string, inside: AnyFlow): void => {
     `stage ${name} tries records again, which would pass store ${store.name} inside it twice: put stages with logged state ` +
       "before it or behind it",
   )
-}
-
-const refuseInputs = (name: string, inside: AnyFlow): void => {
-  const { reads } = Topology.of(inside)
-  if (reads.length > 0) {
-    throw Topology.refused(`stage ${name} reads topic ${reads[0]!.name} inside: merge, join or repartition before it`)
-  }
 }
 
 const refuseMisfit = <A>(name: string, flow: AnyFlow, sets: ReadonlyArray<RetryTopics<A, Order>>): void => {

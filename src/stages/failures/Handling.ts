@@ -145,8 +145,14 @@ const telling = Effect.fnUntraced(function* (name: string, parking: Parking | un
   return tell
 })
 
-/** The stream time at which the flow's topics were left; that of folds before the stage is not known yet. */
-const startOf = (flow: AnyFlow, task: Task["Service"]): number =>
-  Topology.of(flow).stores.length > 0
+/**
+ * The stream time at which the flow's topics were left; that of folds before the stage is not known yet, nor what goes
+ * through a stage that this one is inside of.
+ */
+const startOf = (flow: AnyFlow, task: Task["Service"]): number => {
+  const { reads, retries, stores } = Topology.of(flow)
+  const topics = reads.filter((topic) => !retries.includes(topic))
+  return stores.length > 0 || topics.length === 0
     ? -Infinity
-    : Math.min(...Array.from(Topology.roots(flow), ({ node }) => task.clock(node.reads[0]!).now))
+    : Math.min(...topics.map((topic) => task.clock(topic).now))
+}
