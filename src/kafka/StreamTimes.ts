@@ -3,7 +3,7 @@ import { Effect, Result } from "effect"
 import { changelogTopic } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
-import { Cluster, type KafkaError, type TopicPartition } from "./Cluster.ts"
+import { Cluster, KafkaError, type TopicPartition } from "./Cluster.ts"
 import { loggedStreamTime } from "./Changelog.ts"
 import { asPipelineError } from "./Errors.ts"
 import * as Leaders from "./Leaders.ts"
@@ -31,6 +31,15 @@ export const written = <A>(topic: Topic<A>): Effect.Effect<number | undefined, P
   })
 }
 
+const unanswered = (operation: string, { topic, partition }: TopicPartition, code: string) =>
+  Effect.fail(
+    new KafkaError({
+      code,
+      operation,
+      message: `topic ${topic} partition ${partition}: how far it has come in time cannot be read (${code})`,
+    }),
+  )
+
 /** What a record tells of time, if it does. */
 type TimeOf = (key: Uint8Array | null, bytes: Uint8Array | null, timestamp: number) => number | undefined
 
@@ -44,10 +53,15 @@ const newest = Effect.fn("StreamTimes.newest")(function* (
     yield* patiently(leaders.ensure([topic]), patience)
     const partitions = Array.from({ length: leaders.partitions(topic) ?? 0 }, (_, partition) => ({ topic, partition }))
     if (partitions.length === 0) return undefined
-    const [ends, starts] = yield* Effect.all([
-      patiently(cluster.listOffsets(partitions, "latest", "read_committed"), patience),
-      patiently(cluster.listOffsets(partitions, "earliest", "read_committed"), patience),
-    ])
+    const offsets = (at: "earliest" | "latest") =>
+      patiently(
+        Effect.flatMap(cluster.listOffsets(partitions, at, "read_committed"), (listed) => {
+          const failed = listed.find(({ error }) => error !== null)
+          return failed === undefined ? Effect.succeed(listed) : unanswered("ListOffsets", failed, failed.error!)
+        }),
+        patience,
+      )
+    const [ends, starts] = yield* Effect.all([offsets("latest"), offsets("earliest")])
     const times = yield* Effect.forEach(
       partitions,
       (where, i) => last(cluster, leaders, where, starts[i]!.offset, ends[i]!.offset, timeOf),
@@ -72,16 +86,22 @@ const last = Effect.fnUntraced(function* (
     const from = Math.max(start, end - back)
     let found = -Infinity
     for (let offset = from; offset < end;) {
-      const [fetched] = yield* patiently(
+      const fetching = Effect.suspend(() =>
         cluster.fetch({
           node: leaders.of(where.topic, where.partition),
           maxWait: 500,
           maxBytes: 4_000_000,
           partitions: [{ ...where, offset, maxBytes: 4_000_000 }],
+        })
+      )
+      const fetched = yield* patiently(
+        Effect.flatMap(fetching, ([fetched]) => {
+          if (fetched!.error === null) return Effect.succeed(fetched!)
+          return Effect.andThen(Effect.ignore(leaders.refresh), unanswered("Fetch", where, fetched!.error))
         }),
         patience,
       )
-      const { keys, bytes, timestamps, next } = readable(fetched!, offset)
+      const { keys, bytes, timestamps, next } = readable(fetched, offset)
       for (let i = 0; i < keys.length; i++) {
         found = Math.max(found, timeOf(keys[i]!, bytes[i]!, timestamps[i]!) ?? found)
       }
