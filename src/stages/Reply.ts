@@ -3,8 +3,7 @@ import type { Failed, Failure, Headers } from "../Batch.ts"
 import { offsetOf } from "../Batch.ts"
 import type { Rejected, Route } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
-import { Undeliverable } from "./Deliver.ts"
-import { recordOf } from "./Record.ts"
+import { recordOf, Undeliverable } from "./Record.ts"
 
 /** The record that failed, as it came. */
 export interface Origin {
