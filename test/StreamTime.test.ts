@@ -46,3 +46,41 @@ describe("a clock", () => {
         assert.isAbove(cut.now, now)
       })))
 })
+
+describe("the stream time of an input that several tasks write", () => {
+  const minute = 60_000
+  /** Stream time after each record: who wrote it, at which stream time of its own, and when it arrived. */
+  const after = (...records: ReadonlyArray<readonly [writer: string, time: number, arrival: number]>) => {
+    const clock = new StreamTime()
+    return records.map(([writer, time, arrival]) => clock.advance(writer, time, arrival, 2))
+  }
+
+  it("is that of the writer that is behind", () => {
+    assert.deepStrictEqual(after(["0", 100, 0], ["1", 70, 1], ["0", 120, 2], ["1", 150, 3], ["1", 90, 4]), [
+      -Infinity,
+      70,
+      70,
+      120,
+      120,
+    ])
+  })
+
+  it("waits for a writer that is silent until exactly a minute after it was last heard, or has not been heard of", () => {
+    assert.deepStrictEqual(
+      after(["1", 70, 0], ["0", 100, 1], ["0", 200, minute - 1], ["0", 300, minute], ["1", 80, minute + 1]),
+      [-Infinity, 70, 70, 300, 300],
+    )
+    assert.deepStrictEqual(after(["0", 100, 5], ["0", 200, minute + 4], ["0", 300, minute + 5]), [
+      -Infinity,
+      -Infinity,
+      300,
+    ])
+  })
+
+  it("waits again for one that speaks again, and never goes back", () => {
+    assert.deepStrictEqual(
+      after(["1", 70, 0], ["0", 300, minute], ["1", 310, minute + 1], ["0", 400, minute + 2], ["0", 500, 2 * minute]),
+      [-Infinity, 300, 300, 310, 310],
+    )
+  })
+})
