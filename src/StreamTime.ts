@@ -3,6 +3,9 @@
 /** How long a task that writes a repartition topic may be silent before it stops holding the clock back. */
 const idleAfter = 60_000
 
+/** How much of a time in which no task has written counts: a program that was down for long makes none of them idle. */
+const pauseCounts = 20_000
+
 /** What a writer was last heard to say: its stream time, and when that arrived. */
 export interface Heard {
   readonly time: number
@@ -23,18 +26,25 @@ export const unheard: Clock = { now: -Infinity, since: Infinity, writers: new Ma
 
 /**
  * The stream time of one input. With one writer it is the highest event time so far; with several, the lowest among
- * their own clocks, leaving out those that have written nothing for a minute of arrival time. It never goes back, and it
- * depends on the log alone: not on where batches are cut, nor on when they are read; unless it goes on with the wall clock.
+ * their own clocks, leaving out those that have written nothing for a minute of arrival time, of which a pause of all of
+ * them counts for 20 seconds at most. It never goes back, and it depends on the log alone: not on where batches are cut,
+ * nor on when they are read; unless it goes on with the wall clock.
  */
 export class StreamTime {
   readonly #writers: Map<string, { time: number; arrival: number }>
   #since: number
+  /** The latest arrival. */
+  #last: number
   now: number
 
   constructor({ now, since, writers }: Clock = unheard) {
     this.now = now
     this.#since = since
     this.#writers = new Map(Array.from(writers, ([writer, heard]) => [writer, { ...heard }]))
+    this.#last = Math.max(
+      ...Array.from(writers.values(), ({ arrival }) => arrival),
+      since === Infinity ? -Infinity : since,
+    )
   }
 
   get clock(): Clock {
@@ -65,6 +75,12 @@ export class StreamTime {
 
   /** Notes what a writer said, without moving stream time. */
   hear(writer: string, time: number, arrival: number): void {
+    const beyond = arrival - this.#last - pauseCounts
+    if (beyond > 0 && beyond < Infinity) {
+      this.#since += beyond
+      for (const heard of this.#writers.values()) heard.arrival += beyond
+    }
+    this.#last = Math.max(this.#last, arrival)
     this.#since = Math.min(this.#since, arrival)
     const known = this.#writers.get(writer)
     if (known === undefined) this.#writers.set(writer, { time, arrival })

@@ -46,3 +46,83 @@ describe("a clock", () => {
         assert.isAbove(cut.now, now)
       })))
 })
+
+describe("the stream time of an input that several tasks write", () => {
+  const minute = 60_000
+  /** Stream time after each record: who wrote it, at which stream time of its own, and when it arrived. */
+  const after = (...records: ReadonlyArray<readonly [writer: string, time: number, arrival: number]>) => {
+    const clock = new StreamTime()
+    return records.map(([writer, time, arrival]) => clock.advance(writer, time, arrival, 2))
+  }
+
+  it("is that of the writer that is behind", () => {
+    assert.deepStrictEqual(after(["0", 100, 0], ["1", 70, 1], ["0", 120, 2], ["1", 150, 3], ["1", 90, 4]), [
+      -Infinity,
+      70,
+      70,
+      120,
+      120,
+    ])
+  })
+
+  /** The first writer goes on every 20 seconds until `arrival`. */
+  const busy = (from: number, arrival: number) =>
+    Array.from({ length: Math.ceil((arrival - from) / 20_000) }, (_, i) => ["0", 100, from + i * 20_000] as const)
+
+  it("waits for a writer that is silent until exactly a minute after it was last heard, or has not been heard of", () => {
+    for (const [arrival, time] of [[minute - 1, 70], [minute, 300]] as const) {
+      const times = after(["1", 70, 0], ...busy(1, arrival), ["0", 300, arrival], ["1", 80, arrival + 1])
+      assert.deepStrictEqual(times.slice(-2), [time, time === 70 ? 80 : 300])
+    }
+    for (const [arrival, time] of [[minute + 4, -Infinity], [minute + 5, 300]] as const) {
+      assert.strictEqual(after(...busy(5, arrival), ["0", 300, arrival]).at(-1), time)
+    }
+  })
+
+  it("counts 20 seconds at most of a time in which nobody writes: a program that was down makes nothing late", () => {
+    const down = 3_600_000
+    const backlog = [["1", 70, 0], ["0", 80, 1], ["0", 9_000, down], ["1", 71, down + 1_000]] as const
+    assert.deepStrictEqual(after(...backlog), [-Infinity, 70, 70, 71])
+    assert.deepStrictEqual(after(["1", 70, 0], ["0", 80, 0], ["0", 200, down], ["0", 300, down + 39_999]), [
+      -Infinity,
+      70,
+      70,
+      70,
+    ])
+    assert.deepStrictEqual(
+      after(["1", 70, 0], ["0", 80, 0], ["0", 200, down], ["0", 210, 2 * down], ["0", 300, 3 * down]),
+      [
+        -Infinity,
+        70,
+        70,
+        70,
+        300,
+      ],
+    )
+    // Nor does it matter where the clock was committed meanwhile.
+    const clock = new StreamTime()
+    for (const [writer, time, arrival] of backlog.slice(0, 2)) clock.advance(writer, time, arrival, 2)
+    const restored = new StreamTime(decodeClock(encodeClock(clock.clock, 3_000)))
+    assert.deepStrictEqual(
+      backlog.slice(2).map(([writer, time, arrival]) => restored.advance(writer, time, arrival, 2)),
+      [
+        70,
+        71,
+      ],
+    )
+  })
+
+  it("waits again for one that speaks again, and never goes back", () => {
+    assert.deepStrictEqual(
+      after(
+        ["1", 70, 0],
+        ...busy(0, minute),
+        ["0", 300, minute],
+        ["1", 310, minute + 1],
+        ["0", 400, minute + 2],
+        ["0", 500, minute + 3],
+      ).slice(-4),
+      [300, 300, 310, 310],
+    )
+  })
+})

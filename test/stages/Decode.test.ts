@@ -69,6 +69,15 @@ describe("Decode.schema", () => {
       assert.deepStrictEqual(values, [{ at: 5 }, { at: 0 }, { at: 7.5 }])
     }))
 
+  it.effect("fails records without a Kafka timestamp where the contract has no event time", () =>
+    Effect.gen(function* () {
+      const { failed, clock } = yield* decoded(Ingest.topic(Plain).pipe(Decode.schema), ["1"], {
+        topic: Plain,
+        arrival: -1,
+      })
+      assert.deepStrictEqual([failed, clock], [["0 DecodeError: is not a time since 1970"], [-Infinity]])
+    }))
+
   it.effect("takes event time from the future where it is not told otherwise", () =>
     Effect.gen(function* () {
       const { failed, clock } = yield* decoded(Ingest.topic(Events).pipe(Decode.schema), [at(1e15)])
