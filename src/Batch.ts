@@ -309,6 +309,12 @@ export const spent = <A>(batch: Batch<A>): Batch<A> => ({
 /** The offset of a row; of what a tick has caused, the one that the next record will have. */
 export const offsetOf = ({ offsets, next }: Placed["source"], row: number): number => offsets[row] ?? next
 
+/**
+ * A number that tells what rows have caused from what others have, in the order of the log: the row's offset; of what a tick
+ * has caused, half before the one that the next record will have, for it is not that record.
+ */
+export const placeOf = ({ offsets, next }: Placed["source"], row: number): number => offsets[row] ?? next - 0.5
+
 /** What a user's function gets beside the value: a view of the record it came from, safe to keep. */
 export class RecordContext {
   readonly #batch: Batch<unknown, unknown>

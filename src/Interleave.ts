@@ -39,6 +39,7 @@ const woven = <A, B, F, G>(
   const timestamps = new Float64Array(length)
   const clock = new Float64Array(length)
   const rowClock = a.time && b.time && lower(a.time.rowClock, b.time.rowClock)
+  const now = Math.min(a.time?.now ?? Infinity, b.time?.now ?? Infinity)
   let i = 0
   let j = 0
   for (let k = 0; k < length; k++) {
@@ -50,10 +51,10 @@ const woven = <A, B, F, G>(
     if (keys !== undefined) keys[k] = keyBytes(side, at)
     if (units !== undefined) units[k] = unitOf(side, at)
     timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
-    clock[k] = Math.min(side.time?.clock[at] ?? -Infinity, rowClock?.[rows[k]!] ?? Infinity)
+    clock[k] = Math.min(side.time?.clock[at] ?? -Infinity, rowClock?.[rows[k]!] ?? now)
   }
   const time = a.time && b.time && rowClock &&
-    { timestamps, clock, rowClock, now: Math.min(a.time.now, b.time.now) }
+    { timestamps, clock, rowClock, now }
   return { values, rows, keys, units, time }
 }
 

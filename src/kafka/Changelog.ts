@@ -10,6 +10,7 @@ import type { ProducerRecord } from "./Delivery.ts"
 import { type Cluster, type ErrorCode, KafkaError, type TopicPartition } from "./Cluster.ts"
 import type { Fetcher } from "./Fetcher.ts"
 import { changelogTopic, type Claim, type Guarantee, type Plan, type Positions, type Work } from "../Pipeline.ts"
+import { monotonic } from "../Pace.ts"
 import { PipelineError } from "../Task.ts"
 import { text } from "../Topic.ts"
 import type { JournaledStore } from "../state/Store.ts"
@@ -148,16 +149,17 @@ export const restore = Effect.fnUntraced(function* <V>(
   const covered = new Set<string>()
   const restoring = Effect.gen(function* () {
     const reading = yield* fetcher.read(where, position)
-    let heard = yield* Clock.currentTimeMillis
+    const clock = yield* Clock.clockWith(Effect.succeed)
+    let heard = monotonic(clock)
     while (position < end) {
       const fetched = yield* Effect.timeoutOption(reading.next, undecidedFor)
       if (Option.isNone(fetched)) {
-        if ((yield* Clock.currentTimeMillis) - heard >= Duration.toMillis(undecidedFor)) {
+        if (monotonic(clock) - heard >= Duration.toMillis(undecidedFor)) {
           yield* Effect.ignore(endPrevious)
         }
         continue
       }
-      heard = yield* Clock.currentTimeMillis
+      heard = monotonic(clock)
       const { length, keys, bytes, headers, next, size, offsets } = fetched.value
       for (let i = 0; i < length; i++) {
         const key = keys[i]!

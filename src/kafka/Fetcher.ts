@@ -12,6 +12,7 @@
  */
 import { Cause, Clock, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
 import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
+import { monotonic } from "../Pace.ts"
 import type { Leaders } from "./Leaders.ts"
 import { type Readable, readable } from "./ReadCommitted.ts"
 
@@ -104,7 +105,7 @@ export const make = Effect.fnUntraced(function* (
       const read = readable(answer, partition.position)
       const records = isGap ? { ...read, next: Math.max(read.next, answer.lastStableOffset) } : read
       partition.isAtEnd = records.next >= answer.highWatermark
-      partition.heard = yield* Clock.currentTimeMillis
+      partition.heard = monotonic(clock)
       if (records.next === partition.position) return
       partition.position = records.next
       partition.held += records.size
@@ -234,7 +235,7 @@ export const make = Effect.fnUntraced(function* (
         next: Queue.take(fetched),
         release,
         isDry: () =>
-          one.isAtEnd && clock.currentTimeMillisUnsafe() - one.heard <= 4 * options.maxWait &&
+          one.isAtEnd && monotonic(clock) - one.heard <= 4 * options.maxWait &&
           Queue.sizeUnsafe(fetched) === 0,
       }
     }),

@@ -3,6 +3,7 @@ import { Cause, Clock, Effect, Exit, Fiber, Latch, Option, type Scope, Stream } 
 import type { Batch, Changes, Source } from "../Batch.ts"
 import { departing, fromSource, isEmpty, spent } from "../Batch.ts"
 import type { AnyFlow } from "../Flow.ts"
+import { monotonic } from "../Pace.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore, merge } from "../state/Store.ts"
 import { unheard } from "../StreamTime.ts"
@@ -296,7 +297,7 @@ const tickEvery = 1_000
 /** The next fetch; or a tick where the topic has brought no record for `after`, and the brokers say that they have none. */
 const orTicks = Effect.fnUntraced(function* (reading: Reading, position: number, after: number) {
   const clock = yield* Clock.clockWith(Effect.succeed)
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => Math.floor(monotonic(clock))
   let next = position
   let heard = now()
   let due = heard + after

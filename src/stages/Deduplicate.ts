@@ -1,7 +1,7 @@
 /** Dropping records that were seen before. */
 import { Duration, Effect, Metric } from "effect"
 import type { Batch, Dropped } from "../Batch.ts"
-import { keep, offsetOf, RecordContext, RecordDefect, row } from "../Batch.ts"
+import { keep, placeOf, RecordContext, RecordDefect, row } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { millis } from "../Pace.ts"
 import { FingerprintIndex } from "../state/FingerprintIndex.ts"
@@ -72,12 +72,15 @@ const steps = 24
 /** The most ids of one changelog entry, which is then 131 kB. */
 const longest = 4_096
 
-/** Ids that arrived in one batch, one step of the window and one topic, with their offsets: one changelog entry. */
+/** Batches that bring few ids add to an entry that has less than this, and log it again: each has some bytes of its own. */
+const fewest = 32
+
+/** Ids that arrived in one step of the window and one topic, with their places: one changelog entry. */
 interface Chunk {
   readonly key: string
   readonly topic: string
   readonly step: number
-  readonly ids: Fingerprints
+  ids: Fingerprints
   /** The first so many of them are forgotten already. */
   gone: number
 }
@@ -120,42 +123,65 @@ class SeenIds<A> {
     const { source, values } = batch
     const topic = source.topic.name
     const dropped: Array<Dropped> = []
-    const firstFresh = this.#first + this.#chunks.length
+    const last = this.#first + this.#chunks.length - 1
+    const lastLength = this.#chunks.at(-1)?.ids.length ?? 0
     let fresh: Chunk | undefined
     const goesOn = new Uint8Array(values.length)
     for (let i = 0; i < values.length; i++) {
       const at = row(batch, i)
-      const offset = offsetOf(source, at)
+      const place = placeOf(source, at)
       // What a tick has caused arrived with no record: its own time is the nearest there is.
       const arrival = source.timestamps[at] ?? batch.time?.timestamps[i] ?? -Infinity
       this.#store.streamTime = Math.max(this.#store.streamTime, arrival)
       this.#forget()
       write(this.#idOf(batch, i), this.#fingerprint)
       if (this.#index.find(this.#fingerprint, 0)) {
-        const seen = this.#chunks[this.#index.chunk - this.#first]!
-        const known = this.#index.chunk < firstFresh
-        if (known && seen.topic === topic && seen.ids.numbers[this.#index.place] === offset) goesOn[i] = 1
+        const { chunk, place: nth } = this.#index
+        const seen = this.#chunks[chunk - this.#first]!
+        const known = chunk < last || chunk === last && nth < lastLength
+        const isSame = known && seen.topic === topic && seen.ids.numbers[nth] === place
+        // A tick of the wall clock is never read again.
+        if (isSame && Number.isInteger(place)) goesOn[i] = 1
         else dropped.push({ row: at, reason: "repeat" })
         continue
       }
       goesOn[i] = 1
       const step = Math.floor(this.#store.streamTime / this.#stepLength)
       if (fresh?.step !== step || fresh.ids.length === longest) {
-        fresh = { key: `${step}:${topic}:${offset}:${i}`, topic, step, ids: new Fingerprints(), gone: 0 }
-        this.#chunks.push(fresh)
+        fresh = this.#goOn(topic, step) ?? this.#begin(topic, step, `${step}:${topic}:${place}`, i)
+        this.#store.set(fresh.key, fresh.ids)
       }
-      fresh.ids.push(this.#fingerprint, offset)
+      fresh.ids.push(this.#fingerprint, place)
       this.#index.add(this.#first + this.#chunks.length - 1, fresh.ids.length - 1)
     }
     this.#forget()
-    for (let number = Math.max(firstFresh, this.#oldest); number < this.#first + this.#chunks.length; number++) {
-      const { key, ids } = this.#chunks[number - this.#first]!
-      ids.trim()
-      this.#store.set(key, ids)
+    for (let number = Math.max(last, this.#oldest); number < this.#first + this.#chunks.length; number++) {
+      this.#chunks[number - this.#first]!.ids.trim()
     }
     this.#compact()
     if (dropped.length === 0) return batch
     return { ...keep(batch, (i) => goesOn[i] === 1), dropped: [...batch.dropped, ...dropped] }
+  }
+
+  /** The last chunk, where it is for more ids of a topic and a step. What was logged of it stays as it was. */
+  #goOn(topic: string, step: number): Chunk | undefined {
+    const last = this.#chunks.at(-1)
+    if (last === undefined || last.step !== step || last.topic !== topic || last.ids.length >= fewest) return undefined
+    if (this.#oldest === this.#first + this.#chunks.length) return undefined
+    last.ids = last.ids.copy()
+    return last
+  }
+
+  #begin(topic: string, step: number, name: string, number: number): Chunk {
+    const begun = { key: this.#keyOf(name, number), topic, step, ids: new Fingerprints(), gone: 0 }
+    this.#chunks.push(begun)
+    return begun
+  }
+
+  /** A key that no other chunk has: ticks of one place may have one each. */
+  #keyOf(name: string, number: number): string {
+    const key = `${name}:${number}`
+    return this.#store.get(key) === undefined ? key : this.#keyOf(name, number + 1)
   }
 
   #idOf(batch: Batch<A, unknown>, i: number): string {

@@ -3,6 +3,7 @@ import { Cause, Clock, Deferred, Duration, Effect, Exit, Option, Pull, Stream } 
 import type { Batch, Time } from "../Batch.ts"
 import { type AnyFlow, type Flow, fromStream, input } from "../Flow.ts"
 import { interleave } from "../Interleave.ts"
+import { monotonic } from "../Pace.ts"
 import { Slices } from "../Slices.ts"
 import { HoldingBack, Task } from "../Task.ts"
 import * as Topology from "../Topology.ts"
@@ -183,7 +184,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       next.row = to
       if (to === next.batch.source.length) side.next = undefined
       side.now = Math.max(side.now, batch.time?.now ?? -Infinity)
-      const bound = other.idle || over(other) ? Infinity : other.now
+      const bound = isIdle(other) || over(other) ? Infinity : other.now
       const time = batch.time && held(batch.time, bound, now)
       now = time?.now ?? now
       return [time === undefined ? batch : { ...batch, time }]
@@ -201,7 +202,7 @@ const byTime = <A, B, F, F2, E, E2, R, R2>(
       return start(a).pipe(Effect.andThen(start(b)), Effect.andThen(wait), Effect.andThen(pull))
     })
     const waitFor = (silent: AnySide) => {
-      const now = clock.currentTimeMillisUnsafe()
+      const now = monotonic(clock)
       heldBackSince ??= now
       const left = Math.max(0, heldBackSince + Duration.toMillis(idle) - now)
       return Effect.map(Effect.timeoutOption(Deferred.await(arrived), left), (came) => {

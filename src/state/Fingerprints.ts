@@ -37,6 +37,10 @@ export class Fingerprints {
     this.numbers[this.length++] = number
   }
 
+  copy(): Fingerprints {
+    return new Fingerprints(this.ids.slice(0, this.length * words), this.numbers.slice(0, this.length))
+  }
+
   /** Gives back the memory that growing has kept in reserve. */
   trim(): void {
     if (this.length < this.numbers.length) this.#resize(this.length)

@@ -192,6 +192,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
     for (const journals of [...this.#undo.map((undo) => undo.journals), this.#journals].reverse()) {
       for (const journal of journals.toReversed()) journal.part.revert(journal)
     }
+    for (const [name, { slots }] of this.#parts) if (slots.size === 0) this.#parts.delete(name)
     this.streamTime = this.#undo[0]?.streamTime ?? this.#streamTimeBefore
     this.#streamTimeBefore = this.streamTime
     this.#journals = []
@@ -289,7 +290,7 @@ const lastOfSlots = (list: ReadonlyArray<Changed<unknown>>): Entries => {
       }
     }
   }
-  for (const { relogs } of list) entries.push(...relogs)
+  for (const { relogs } of list) for (const entry of relogs) entries.push(entry)
   entries.reverse()
   return { size: entries.length, [Symbol.iterator]: () => entries[Symbol.iterator]() }
 }

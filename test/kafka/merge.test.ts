@@ -119,6 +119,26 @@ describe("merge", () => {
       assert.deepStrictEqual(yield* records("refused"), [])
     }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
 
+  it.effect("does not go on with the wall clock past an input that had nothing, and whose leader is away since", () =>
+    Effect.gen(function* () {
+      yield* Admin.createTopics([Left, Right, Counts, Refused])
+      const { records } = yield* ClusterMemory.Control
+      const { network, plan } = Simulation.switched()
+      const ticking = Ingest.topic(Left, { wallClockAfter: "1 second" }).pipe(Decode.schema, merge(decoded(Right)))
+      for (const topic of ["left", "right"]) yield* feed(topic, 0, 3)
+      yield* Simulation.start(counting(ticking), plan)
+      yield* Simulation.pass(2_000)
+      yield* feed("left", 4, 5)
+      yield* Simulation.pass(9_000)
+      network.decide = ({ operation }) => operation === "Fetch" ? isAway : undefined
+      yield* Simulation.pass(2_000)
+      yield* feed("right", 4, 6)
+      yield* Simulation.pass(180_000)
+      yield* restored(network)
+      yield* Simulation.pass(10_000)
+      assert.deepStrictEqual(yield* records("refused"), [])
+    }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
+
   it.effect("waits for an input that cannot be found at the start", () =>
     Effect.gen(function* () {
       yield* Admin.createTopics([Left, Right, Counts, Refused])

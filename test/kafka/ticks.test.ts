@@ -1,6 +1,6 @@
 /** Stream time that goes on with the wall clock while a topic is silent. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema, type Scope } from "effect"
+import { Clock, Effect, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import {
@@ -72,6 +72,23 @@ const inMemory = <A, E>(test: Effect.Effect<A, E, ClusterMemory.Control | Cluste
     Effect.provide(ClusterMemory.layer()),
   )
 
+/** The clock of the test, of which the time of day can be put forward and back. */
+const adjustable = Clock.clockWith((clock) =>
+  Effect.sync(() => {
+    const currentTimeMillisUnsafe = (): number => clock.currentTimeMillisUnsafe() + put.offset
+    const currentTimeNanosUnsafe = (): bigint => BigInt(currentTimeMillisUnsafe()) * 1_000_000n
+    const put: Clock.Clock & { offset: number } = {
+      ...clock,
+      offset: 0,
+      currentTimeMillisUnsafe,
+      currentTimeNanosUnsafe,
+      currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
+      currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
+    }
+    return put
+  })
+)
+
 const after = { wallClockAfter: "5 seconds" } as const
 
 describe("wallClockAfter", () => {
@@ -138,6 +155,26 @@ describe("wallClockAfter", () => {
       yield* Simulation.pass(20_000)
       assert.deepStrictEqual([yield* late, yield* results], [[], ["100=2"]])
     })))
+
+  for (const jump of [-3_600_000, 3_600_000]) {
+    it.effect(`tells the length of a silence also when the clock is put by ${jump} ms meanwhile`, () =>
+      inMemory(Effect.gen(function* () {
+        const clock = yield* adjustable
+        const merged = read(Times, after).pipe(merge(read(Others, after), { idle: "10 seconds" }))
+        yield* Effect.provideService(Simulation.start(counting(undefined, merged), Faults.none), Clock.Clock, clock)
+        for (const topic of [Times, Others]) yield* feed([101, 104, 109], topic)
+        yield* Simulation.pass(2_000)
+        clock.offset = jump
+        yield* Simulation.pass(20_000)
+        assert.deepStrictEqual(yield* results, ["100=6"])
+        yield* feed([135, 140])
+        yield* Simulation.pass(6_000)
+        clock.offset = 0
+        yield* Simulation.pass(20_000)
+        assert.deepStrictEqual(yield* results, ["100=6", "130=1", "140=1"])
+        assert.deepStrictEqual(yield* late, [])
+      })))
+  }
 
   it.effect("closes each window once when a program dies at any one step", () =>
     Effect.gen(function* () {

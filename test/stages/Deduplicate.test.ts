@@ -2,11 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Logger, Metric, Schema } from "effect"
 import { Aggregate, Decode, Deduplicate, Flow, Ingest, merge, Topic, Window } from "../../src/index.ts"
 import type { Source } from "../../src/Batch.ts"
-import { committed, run, sources, type Start } from "../support/FlowRunner.ts"
+import { committed, run, sources, type Start, type Tick } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
 
-const topic = (name: string) =>
-  Topic.make({ name, description: "Test input", owner: "tests", schema: Schema.String, partitions: 1 })
+const common = { description: "Test input", owner: "tests", partitions: 1 }
+const topic = (name: string) => Topic.make({ ...common, name, schema: Schema.String })
 const Ids = topic("ids")
 const Others = topic("others")
 
@@ -147,4 +147,61 @@ describe("Deduplicate", () => {
       assert.isAbove(entries.length, 1)
       assert.isBelow(Math.max(...entries), 150_000)
     }))
+
+  it.effect("keeps the ids of small batches together, and leaves alone what was logged of them", () =>
+    Effect.gen(function* () {
+      const all = Array.from({ length: 100 }, (_, i) => record(`id-${i % 90}`))
+      const flow = Ingest.topic(Ids).pipe(Decode.schema, seen)
+      const from = (position = 0, start?: Start) =>
+        run(flow, new Map([[Ids as Topic.Any, sources(Ids, all, all.map((_, i) => i), { position })]]), start)
+      const { batches, stores } = yield* from()
+      assert.strictEqual(stores.get("seen")!.size, 3)
+      for (const restartAfter of [1, 31, 32, 33, 64, 95]) {
+        const before = batches.slice(0, restartAfter)
+        const after = (yield* from(restartAfter, committed(before))).batches
+        const rows = [...before, ...after].flatMap(({ source, values }) => values.map(() => source.offsets[0]))
+        assert.deepStrictEqual(rows, Array.from({ length: 90 }, (_, i) => i))
+        // Under at-least-once state may be ahead: what is read again is not its own repetition, and the rest is.
+        const again = (yield* from(0, { ...committed(before), positions: new Map() })).batches
+        assert.strictEqual(again.flatMap(({ values }) => values).length, 90)
+      }
+    }))
+
+  describe("of what ticks of the wall clock have caused", () => {
+    const Times = Topic.make({ ...common, name: "times", schema: Schema.Int, eventTime: (at: number) => at })
+    /** Windows of one second, of which the second one of a parity is a repeat. */
+    const flow = Ingest.topic(Times).pipe(
+      Decode.schema,
+      Aggregate.count({ name: "w", window: Window.tumbling({ size: 1_000, grace: 2_000 }), emit: "final" }),
+      Flow.map(({ start }) => start / 1_000),
+      Deduplicate.by({ name: "seen", id: (second) => String(second % 2) }),
+    )
+    const through = (times: ReadonlyArray<number>, ticks: ReadonlyArray<Tick>, restartAfter: number) =>
+      Effect.gen(function* () {
+        const all = times.map((at) => ({ key: "k", value: String(at), timestamp: hour }))
+        const from = (ticks: ReadonlyArray<Tick>, position = 0, start?: Start) =>
+          run(flow, new Map([[Times as Topic.Any, sources(Times, all, [1, 2, 3], { position, ticks })]]), start)
+        const before = (yield* from(ticks)).batches.slice(0, restartAfter)
+        const done = before.filter(({ source }) => source.silence !== undefined).length
+        const after = yield* from(ticks.slice(done), before.at(-1)?.source.next ?? 0, committed(before))
+        return [...before, ...after.batches].flatMap(({ values }) => values)
+      })
+
+    for (const restartAfter of [0, 1, 2, 3, 4]) {
+      it.effect(`the next record is no repetition of itself, restarted after ${restartAfter} batches`, () =>
+        Effect.gen(function* () {
+          // The window of 1 closes with the tick, that of 3 with the record after it.
+          const seconds = yield* through([1_000, 3_500, 6_000], [{ before: 2, silence: 500 }], restartAfter)
+          assert.deepStrictEqual(seconds, [1])
+        }))
+
+      it.effect(`each of them is remembered, restarted after ${restartAfter} batches`, () =>
+        Effect.gen(function* () {
+          // The first tick closes the window of 1, the second that of 2.
+          const ticks = [{ before: 2, silence: 1_500 }, { before: 2, silence: 1_000 }]
+          const seconds = yield* through([1_000, 2_500, 3_500, 6_000], ticks, restartAfter)
+          assert.deepStrictEqual(seconds, [1, 2])
+        }))
+    }
+  })
 })

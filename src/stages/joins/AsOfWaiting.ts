@@ -6,6 +6,7 @@ import { Heap } from "../../state/Heap.ts"
 import type { LoggedStore, StoreSpec } from "../../Task.ts"
 import { type Lookup, unmatched } from "./AsOfLookup.ts"
 import { Beside, type Kind } from "./Joined.ts"
+import { comesFirst, idOf, type Origin, Origins, parseId, sourceOf } from "./Origins.ts"
 import type { Step, Timed } from "../Timed.ts"
 import { groupKey, type Keyless, type Late } from "../Window.ts"
 
@@ -24,37 +25,19 @@ export const spec = <A>(name: string, value: Schema.Codec<A, unknown>): StoreSpe
 
 /** A record that waits, and where it comes from: it is kept under that, so that one that is read again waits once. */
 class Waits<A> implements Placed {
-  readonly topic: string
-  readonly partition: number
-  /** Of what a tick has caused, half before the one that the next record will have: it is not that record. */
-  readonly offset: number
-  /** Which of the values of its record. */
-  readonly nth: number
+  readonly origin: Origin
   readonly kept: Kept<A>
   /** Its key in the store, once it is there. */
   logged: string | undefined
 
-  constructor(topic: string, partition: number, offset: number, nth: number, kept: Kept<A>, logged?: string) {
-    this.topic = topic
-    this.partition = partition
-    this.offset = offset
-    this.nth = nth
+  constructor(origin: Origin, kept: Kept<A>, logged?: string) {
+    this.origin = origin
     this.kept = kept
     this.logged = logged
   }
 
-  static restored<A>(id: string, kept: Kept<A>): Waits<A> {
-    const [topic, partition, offset, nth] = id.split(":") as [string, string, string, string]
-    return new Waits(topic, Number(partition), Number(offset), Number(nth), kept, id)
-  }
-
-  get id(): string {
-    return `${this.topic}:${this.partition}:${this.offset}:${this.nth}`
-  }
-
   get source(): Placed["source"] {
-    const { topic, partition, offset } = this
-    return { topic: { name: topic }, partition, offsets: [Math.ceil(offset)], next: offset + 1 }
+    return sourceOf(this.origin)
   }
 
   get rows(): undefined {
@@ -63,11 +46,8 @@ class Waits<A> implements Placed {
 }
 
 /** The order in which records leave: by event time, then by topic and offset. */
-const leavesFirst = (a: Waits<unknown>, b: Waits<unknown>): boolean => {
-  if (a.kept.at !== b.kept.at) return a.kept.at < b.kept.at
-  if (a.topic !== b.topic) return a.topic < b.topic
-  return a.offset < b.offset || a.offset === b.offset && a.nth < b.nth
-}
+const leavesFirst = (a: Waits<unknown>, b: Waits<unknown>): boolean =>
+  a.kept.at === b.kept.at ? comesFirst(a.origin, b.origin) : a.kept.at < b.kept.at
 
 export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>, B, Keyless | Late> {
   readonly #records: LoggedStore<Kept<A>>
@@ -78,10 +58,7 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
   #fresh: Array<Waits<A>> = []
   /** What waited already when the stage opened. */
   readonly #restored = new Set<string>()
-  /** The last value's record, and which of its values it was. */
-  #topic = ""
-  #offset = -1
-  #nth = 0
+  readonly #origins = new Origins()
   /** What is emitted later is not earlier, unless it has come later than its grace. */
   clock: number
 
@@ -91,8 +68,10 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     this.#lookup = lookup
     this.clock = streamTime - grace
     for (const [id, kept] of records.entries()) {
+      const origin = parseId(id)
       this.#restored.add(id)
-      this.#waiting.push(Waits.restored(id, kept))
+      this.#origins.known(origin)
+      this.#waiting.push(new Waits(origin, kept, id))
     }
   }
 
@@ -115,13 +94,7 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     batch: Batch<unknown, unknown>,
     step: Step<B, Keyless | Late>,
   ): void {
-    const { source } = batch
-    const { topic: { name: topic }, partition } = source
-    const isTick = source.silence !== undefined
-    const offset = isTick ? source.next - 0.5 : source.offsets[step.row]!
-    this.#nth = offset === this.#offset && topic === this.#topic ? this.#nth + 1 : 0
-    this.#offset = offset
-    this.#topic = topic
+    const origin = this.#origins.of(batch, step.row)
     const key = groupKey(batch, i, this.#lookup.name)
     if (typeof key !== "string") return step.fail(batch, i, key)
     if (value instanceof Beside) {
@@ -132,14 +105,10 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
     const late = this.#lookup.late(timestamp)
     if (late !== undefined) return step.isLate(batch, i, late)
     step.folded++
-    const kept = { key, at: timestamp, value }
-    let waits = new Waits<A>(topic, partition, offset, this.#nth, kept)
+    const waits = new Waits<A>(origin, { key, at: timestamp, value })
     if (timestamp < this.clock) return this.#leave(waits, this.clock, step)
-    while (this.#restored.size > 0 && this.#restored.has(waits.id)) {
-      // A record that is read again waits already; a tick never comes again.
-      if (!isTick) return
-      waits = new Waits<A>(topic, partition, offset, ++this.#nth, kept)
-    }
+    // A record that is read again waits already.
+    if (this.#restored.size > 0 && this.#restored.has(idOf(origin))) return
     this.#waiting.push(waits)
     this.#fresh.push(waits)
   }
@@ -147,7 +116,7 @@ export class Waiting<A, Row, B, K extends Kind> implements Timed<A | Beside<Row>
   end(): void {
     for (const waits of this.#fresh) {
       if (waits.kept.at < this.clock) continue
-      waits.logged = waits.id
+      waits.logged = idOf(waits.origin)
       this.#records.set(waits.logged, waits.kept)
     }
     this.#fresh = []

@@ -2,6 +2,7 @@
 import { Schema } from "effect"
 import type { Placed } from "../../Batch.ts"
 import type { LoggedStore, StoreSpec } from "../../Task.ts"
+import { comesFirst, idOf, type Origin, parseId, sourceOf } from "./Origins.ts"
 
 /** A record that waits for partners, as it is logged; its value is named after its side. */
 export interface Kept {
@@ -29,35 +30,10 @@ export const spec = (
   }),
 })
 
-/** Where a record comes from. It is kept under that, so that one that is read again is not two. */
-export interface Origin {
-  readonly topic: string
-  readonly partition: number
-  readonly offset: number
-  /** Which of the values of its record. */
-  readonly nth: number
-}
-
-const idOf = (side: string, { topic, partition, offset, nth }: Origin): string =>
-  `${side}:${topic}:${partition}:${offset}:${nth}`
-
-const originOf = (id: string): Origin => {
-  const [, topic, partition, offset, nth] = id.split(":") as [string, string, string, string, string]
-  return { topic, partition: Number(partition), offset: Number(offset), nth: Number(nth) }
-}
-
-/** The place of a row's record, for what is wrong with it. */
-export const placeOf = ({ id }: Row): Placed => {
-  const { topic, partition, offset } = originOf(id)
-  return { source: { topic: { name: topic }, partition, offsets: [offset], next: offset + 1 }, rows: undefined }
-}
-
-export class Row {
+export class Row implements Placed {
   readonly side: JoinSide
   readonly id: string
-  readonly topic: string
-  readonly offset: number
-  readonly nth: number
+  readonly origin: Origin
   readonly key: string
   readonly at: number
   readonly value: unknown
@@ -68,23 +44,25 @@ export class Row {
   constructor(side: JoinSide, id: string, origin: Origin, key: string, at: number, value: unknown, matched: boolean) {
     this.side = side
     this.id = id
-    this.topic = origin.topic
-    this.offset = origin.offset
-    this.nth = origin.nth
+    this.origin = origin
     this.key = key
     this.at = at
     this.value = value
     this.until = at + side.options.ahead + side.options.grace
     this.matched = matched
   }
+
+  get source(): Placed["source"] {
+    return sourceOf(this.origin)
+  }
+
+  get rows(): undefined {
+    return undefined
+  }
 }
 
 /** The order of the rows of one side: by event time, then by where they come from. */
-export const isBefore = (a: Row, b: Row): boolean => {
-  if (a.at !== b.at) return a.at < b.at
-  if (a.topic !== b.topic) return a.topic < b.topic
-  return a.offset < b.offset || a.offset === b.offset && a.nth < b.nth
-}
+export const isBefore = (a: Row, b: Row): boolean => a.at === b.at ? comesFirst(a.origin, b.origin) : a.at < b.at
 
 export interface SideOptions {
   readonly name: "left" | "right"
@@ -110,10 +88,11 @@ export class JoinSide {
   constructor(store: LoggedStore<Kept>, options: SideOptions) {
     this.options = options
     this.#store = store
+    const prefix = `${options.name}:`
     for (const [id, kept] of store.entries()) {
-      if (!id.startsWith(options.name)) continue
+      if (!id.startsWith(prefix)) continue
       const { key, at, matched = false } = kept
-      this.#insert(new Row(this, id, originOf(id), key, at, kept[options.name], matched))
+      this.#insert(new Row(this, id, parseId(id.slice(prefix.length)), key, at, kept[options.name], matched))
     }
   }
 
@@ -123,7 +102,7 @@ export class JoinSide {
   }
 
   row(origin: Origin, key: string, at: number, value: unknown, matched: boolean): Row {
-    return new Row(this, idOf(this.options.name, origin), origin, key, at, value, matched)
+    return new Row(this, `${this.options.name}:${idOf(origin)}`, origin, key, at, value, matched)
   }
 
   /** Keeps a row; answers whether it is a new one: under at-least-once one that is read again may be there already. */

@@ -1,13 +1,14 @@
 /** Joins of two streams: records of one key whose event times are close to each other. */
 import { Buffer } from "node:buffer"
 import { Duration, Effect, type Schema } from "effect"
-import { type Batch, keyBytes, offsetOf, RecordDefect } from "../../Batch.ts"
+import { type Batch, keyBytes, RecordDefect } from "../../Batch.ts"
 import { type Flow, map } from "../../Flow.ts"
 import { Heap } from "../../state/Heap.ts"
 import { Logged, type PipelineError, type Task } from "../../Task.ts"
-import { isBefore, JoinSide, type Origin, placeOf, type Row, spec } from "./JoinSide.ts"
+import { isBefore, JoinSide, type Row, spec } from "./JoinSide.ts"
 import { millis } from "./Joined.ts"
 import { merge } from "../Merge.ts"
+import { Origins } from "./Origins.ts"
 import { type Step, type Timed, timed } from "../Timed.ts"
 import { groupKey, type Keyless, Late } from "../Window.ts"
 
@@ -126,8 +127,7 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
   /** How long a record can wait in all, to leave without a partner. */
   readonly #longest: number
   readonly #waiting = new Heap<Row>((a, b) => this.#leavesFirst(a, b))
-  /** The last value's record, and which of its values it was. */
-  #last: Origin = { topic: "", partition: 0, offset: -1, nth: 0 }
+  readonly #origins = new Origins()
 
   constructor(
     name: string,
@@ -144,7 +144,12 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
     this.#grace = left.options.grace
     const waits = [left, right].filter(({ options }) => options.isKept).map(({ options }) => options.ahead)
     this.#longest = Math.max(0, ...waits) + this.#grace
-    for (const side of [left, right]) for (const row of side.rows()) this.#waiting.push(row)
+    for (const side of [left, right]) {
+      for (const row of side.rows()) {
+        this.#waiting.push(row)
+        this.#origins.known(row.origin)
+      }
+    }
   }
 
   get clock(): number {
@@ -160,7 +165,7 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
   }
 
   add(value: unknown, timestamp: number, i: number, batch: Batch<unknown, unknown>, step: Step<C, Failing>): void {
-    const origin = this.#origin(batch, step.row)
+    const origin = this.#origins.of(batch, step.row)
     if (timestamp < this.#now() - this.#grace) return step.isLate(batch, i, this.#late(timestamp))
     const key = groupKey(batch, i, this.#name)
     if (typeof key !== "string") return step.fail(batch, i, key)
@@ -193,7 +198,7 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
     try {
       joined = side === this.#left ? this.#join(value, undefined) : this.#join(undefined, value)
     } catch (cause) {
-      throw new RecordDefect(placeOf(row), 0, cause)
+      throw new RecordDefect(row, 0, cause)
     }
     step.emit(joined, Buffer.from(key), at, clock)
   }
@@ -202,14 +207,6 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
   #leavesFirst(a: Row, b: Row): boolean {
     if (a.until !== b.until) return a.until < b.until
     return a.side === b.side ? isBefore(a, b) : a.side === this.#left
-  }
-
-  #origin({ source }: Batch<unknown, unknown>, row: number): Origin {
-    const { topic: { name: topic }, partition } = source
-    const offset = offsetOf(source, row)
-    const last = this.#last
-    const nth = last.offset === offset && last.topic === topic ? last.nth + 1 : 0
-    return this.#last = { topic, partition, offset, nth }
   }
 
   #late(timestamp: number): Late {

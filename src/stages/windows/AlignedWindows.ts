@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer"
 import type { Batch } from "../../Batch.ts"
 import { keyBytes } from "../../Batch.ts"
+import { Heap } from "../../state/Heap.ts"
 import { hashOfBytes } from "../../state/KeyHash.ts"
 import type { LoggedStore, Part, Slot } from "../../Task.ts"
 import { type Emission, type Keeping, periodAt } from "./Emission.ts"
@@ -31,7 +32,7 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
   readonly #store: LoggedStore<K>
   readonly #options: Options<A, S, B, K>
   readonly #open = new Map<number, Part<K>>()
-  #oldest = Infinity
+  readonly #starts = new Heap<number>((a, b) => a < b)
   /** The window that was asked for last. */
   #start = NaN
   #part: Part<K> | undefined
@@ -64,7 +65,12 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
   /** Closes the windows that stream time has passed by their grace, oldest first. */
   advance(now: number, step: Step<Windowed<B>, Late | Keyless>): void {
     const { window: { size, grace }, emission: { mode, period } } = this.#options
-    while (this.#oldest + size <= now - grace) this.#close(this.#oldest, step)
+    let oldest = this.#starts.peek()
+    while (oldest !== undefined && oldest + size <= now - grace) {
+      this.#starts.pop()
+      this.#close(oldest, step)
+      oldest = this.#starts.peek()
+    }
     if (mode !== "periods" || periodAt(now, period) === this.#period) return
     this.#period = periodAt(now, period)
     this.#emitPeriod(step)
@@ -87,12 +93,12 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     let start = newest
     for (; start > timestamp - size && start + size > closed; start -= every) {
       const part = this.#window(start)
-      let slot = bytes === null ? undefined : part.find(bytes, hash)
+      let slot = bytes === null ? undefined : part?.find(bytes, hash)
       if (slot === undefined) {
         const key = groupKey(batch, i, name)
         if (typeof key !== "string") return step.fail(batch, i, key)
-        slot = part.add(key, keeping.keep(fold.add(fold.initial(), value), now))
-      } else part.write(slot, keeping.keep(fold.add(keeping.state(slot.value!), value), now))
+        slot = (part ?? this.#begin(start)).add(key, keeping.keep(fold.add(fold.initial(), value), now))
+      } else part!.write(slot, keeping.keep(fold.add(keeping.state(slot.value!), value), now))
       if (mode === "updates") {
         if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
         this.#wait(slot, start, bytes!, step.row)
@@ -123,8 +129,6 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     this.#open.delete(start)
     this.#changed.delete(start)
     if (start === this.#start) this.#start = NaN
-    this.#oldest = Infinity
-    for (const other of this.#open.keys()) if (other < this.#oldest) this.#oldest = other
   }
 
   /** Emits what has changed in a period that is over, by start and then by key. */
@@ -155,17 +159,22 @@ export class AlignedWindows<A, S, B, K> implements Timed<A, Windowed<B>, Late | 
     return { key, start, end: start + size, value: fold.result(keeping.state(value!)), final }
   }
 
-  #window(start: number): Part<K> {
-    if (start === this.#start) return this.#part!
-    const part = this.#open.get(start) ?? this.#opened(start, this.#store.part(String(start)))
+  /** The entries of a window; `undefined` where it has none. */
+  #window(start: number): Part<K> | undefined {
+    if (start === this.#start) return this.#part
     this.#start = start
-    this.#part = part
+    return this.#part = this.#open.get(start)
+  }
+
+  #begin(start: number): Part<K> {
+    const part = this.#store.part(String(start))
+    this.#opened(start, part)
+    if (start === this.#start) this.#part = part
     return part
   }
 
-  #opened(start: number, part: Part<K>): Part<K> {
+  #opened(start: number, part: Part<K>): void {
     this.#open.set(start, part)
-    if (start < this.#oldest) this.#oldest = start
-    return part
+    this.#starts.push(start)
   }
 }

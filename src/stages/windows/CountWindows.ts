@@ -5,7 +5,7 @@ import type { Batch } from "../../Batch.ts"
 import { keyBytes } from "../../Batch.ts"
 import type { LoggedStore, Part, Slot } from "../../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
-import { type Emission, periodAt } from "./Emission.ts"
+import { type Emission, periodAt, StreamTime } from "./Emission.ts"
 import type { Fold } from "../Fold.ts"
 import * as OneOrMany from "./OneOrMany.ts"
 import type { Step, Timed } from "../Timed.ts"
@@ -33,7 +33,7 @@ export const codec = <S>(
   const tuple: Schema.Codec<Open<S>, unknown> = Schema.Tuple([Schema.Finite, Schema.Finite, state])
   const open = OneOrMany.codec(tuple)
   return (isTimed(window, emission)
-    ? Schema.Tuple([Schema.Int, open, Schema.Finite])
+    ? Schema.Tuple([Schema.Int, open, StreamTime])
     : Schema.Tuple([Schema.Int, open])) as Schema.Codec<Counting<S>, unknown>
 }
 
@@ -72,7 +72,7 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     }
   }
 
-  /** Results are of the time at which they come about. */
+  /** Results are of the time at which they come about: where there is no stream time yet, of their last record's. */
   get clock(): number {
     return this.#store.streamTime
   }
@@ -83,9 +83,12 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     while (this.#deadlines.next <= now) {
       const due = this.#deadlines.next
       const slot = this.#deadlines.pop()!
-      const changedAt = slot.value![2]
-      if (changedAt! + timeout! > due) {
-        this.#deadlines.push(changedAt! + timeout!, slot)
+      const [records, open, last] = slot.value!
+      // What came before there was stream time is counted from the first there is.
+      const changedAt = last === -Infinity ? now : last!
+      if (changedAt !== last) this.#part.write(slot, [records, open, changedAt])
+      if (changedAt + timeout! > due) {
+        this.#deadlines.push(changedAt + timeout!, slot)
         continue
       }
       this.#emitOpen(slot, true, Buffer.from(slot.key), due, step)
@@ -93,8 +96,9 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     }
     if (mode !== "periods" || periodAt(now, period) === this.#period) return
     this.#period = periodAt(now, period)
-    const changed = this.#changed.sort((a, b) => a.key < b.key ? -1 : 1)
-    this.#changed = []
+    const isOver = ({ value }: Slot<Counting<S>>) => value === undefined || periodAt(value[2]!, period) !== this.#period
+    const changed = this.#changed.filter(isOver).sort((a, b) => a.key < b.key ? -1 : 1)
+    this.#changed = this.#changed.filter((slot) => !isOver(slot))
     for (const slot of changed) this.#emitOpen(slot, false, Buffer.from(slot.key), now, step)
   }
 
@@ -113,7 +117,8 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     ])
     if ((records - 1) % every === 0) open.push([timestamp, timestamp, fold.add(fold.initial(), value)])
     if (records >= size && (records - size) % every === 0) {
-      step.emit(this.#result(key, records, open, 0, true), bytes, now, now)
+      const full = this.#result(key, records, open, 0, true)
+      step.emit(full, bytes, timeOf(full, now), now)
       open = open.slice(1)
     }
     const kept = OneOrMany.compact(open)
@@ -144,7 +149,8 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     if (slot.value === undefined) return
     const open = openOf(slot)
     for (let n = 0; n < open.length; n++) {
-      step.emit(this.#result(slot.key, slot.value[0], open, n, final), bytes, time, time)
+      const result = this.#result(slot.key, slot.value[0], open, n, final)
+      step.emit(result, bytes, timeOf(result, time), time)
     }
   }
 
@@ -167,5 +173,7 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
 
 const openOf = <S>(slot: Slot<Counting<S>> | undefined): ReadonlyArray<Open<S>> =>
   slot?.value === undefined ? none : OneOrMany.listed(slot.value[1])
+
+const timeOf = ({ end }: Counted<unknown>, now: number): number => now === -Infinity ? end : now
 
 const none: ReadonlyArray<never> = []

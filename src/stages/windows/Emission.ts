@@ -1,5 +1,5 @@
 /** When the result of a window is emitted, and what must be kept for that. */
-import { Duration, Schema } from "effect"
+import { Duration, Schema, SchemaTransformation } from "effect"
 
 /**
  * `updates` emits a result once per batch that changed it, and once more as final: for the updates of one key and window
@@ -24,6 +24,18 @@ export const emission = (emit: Emit): Emission => {
   throw new RangeError(`results are emitted every so many whole milliseconds, at least 1; it was ${period}`)
 }
 
+/**
+ * Stream time as it is logged: null where there was none yet, -Infinity in memory. A record may come before there is any:
+ * from a repartition topic until all who write it are heard, from a merge until both inputs are.
+ */
+export const StreamTime: Schema.Codec<number, number | null> = Schema.NullOr(Schema.Finite).pipe(Schema.decodeTo(
+  Schema.Number,
+  SchemaTransformation.transform({
+    decode: (logged) => logged ?? -Infinity,
+    encode: (time) => time === -Infinity ? null : time,
+  }),
+))
+
 /** Which period a time is in. */
 export const periodAt = (time: number, period: number): number => Math.floor(time / period)
 
@@ -36,7 +48,7 @@ export interface Keeping<S, K> {
   /** A state that has changed now. */
   keep(state: S, now: number): K
   state(kept: K): S
-  /** Stream time of the last change, where it is kept. */
+  /** Stream time of the last change, where it is kept; -Infinity where there was none yet. */
   changedAt(kept: K): number
 }
 
@@ -51,7 +63,7 @@ const plain = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, S> => ({
 })
 
 const stamped = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, readonly [changedAt: number, state: S]> => ({
-  codec: Schema.Tuple([Schema.Finite, codec]),
+  codec: Schema.Tuple([StreamTime, codec]),
   keep: (state, now) => [now, state],
   state: ([, state]) => state,
   changedAt: ([changedAt]) => changedAt,

@@ -66,7 +66,10 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
     for (const slot of changed) {
       slot.mark = 0
       const value = fold.result(keeping.state(slot.value!))
-      step.emit({ key: slot.key, value }, Buffer.from(slot.key), keeping.changedAt(slot.value!), clock)
+      const changedAt = keeping.changedAt(slot.value!)
+      // What changed before there was stream time is of the first there is.
+      const time = changedAt === -Infinity ? now : changedAt
+      step.emit({ key: slot.key, value }, Buffer.from(slot.key), time, clock)
     }
     this.#period = periodAt(now, period)
   }

@@ -1,0 +1,4 @@
+import { laws } from "../support/Laws.ts"
+import { timeCases } from "../support/TimeCases.ts"
+
+laws(timeCases)
