@@ -4,6 +4,7 @@
  */
 import { Context, Effect, type Types } from "effect"
 import { type Batch, type Dropped, type Failed, type Failure, offsetOf, type Outgoing, type Source } from "./Batch.ts"
+import { RecordDefect } from "./Batch.ts"
 import { type Flow, perTask } from "./Flow.ts"
 import { PipelineError } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
@@ -131,11 +132,11 @@ const settle = <A, F>(
   })
 }
 
-/** What a route makes of a failed record. */
+/** What a route makes of a failed record; a throw in it becomes a defect that names the record. */
 export const send = (route: Route<never>, rejected: Rejected<unknown>) => {
   const { failed, source } = rejected
   const { _tag } = failed.reason as Failure
-  const sent = route.send(rejected as Rejected<never>)
+  const sent = sentBy(route, rejected)
   switch (sent._tag) {
     case "Outgoing":
       return { _tag: "Outgoing", outgoing: { ...sent.outgoing, failure: _tag } } as const
@@ -143,6 +144,14 @@ export const send = (route: Route<never>, rejected: Rejected<unknown>) => {
       return { _tag: "Dropped", dropped: { row: failed.row, reason: _tag } } as const
     case "Stop":
       return { _tag: "Stop", error: stopped(source, failed) } as const
+  }
+}
+
+const sentBy = (route: Route<never>, rejected: Rejected<unknown>): Sent => {
+  try {
+    return route.send(rejected as Rejected<never>)
+  } catch (cause) {
+    throw new RecordDefect({ source: rejected.source, rows: undefined }, rejected.failed.row, cause)
   }
 }
 

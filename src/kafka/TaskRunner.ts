@@ -193,15 +193,16 @@ export const make = Effect.fnUntraced(function* (
   const run = (delay: number): Effect.Effect<void, never, unknown> =>
     Effect.flatMap(Effect.exit(attempt), (exit) => {
       if (Exit.isSuccess(exit)) return Effect.void
-      if (Cause.hasInterruptsOnly(exit.cause)) return Effect.failCause(exit.cause) as Effect.Effect<never>
-      if (!mayPass(exit.cause)) {
+      // The task's own interruption ends it and does not come here.
+      const cause = Cause.hasInterruptsOnly(exit.cause) ? Cause.die(interrupted) : exit.cause
+      if (!mayPass(cause)) {
         return Effect.andThen(
-          stop(exit.cause),
-          Effect.logError(`${name} has stopped; its partitions are not read until it is started again`, exit.cause),
+          stop(cause),
+          Effect.logError(`${name} has stopped; its partitions are not read until it is started again`, cause),
         ).pipe(Effect.andThen(options.stopped))
       }
       return Effect.gen(function* () {
-        yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
+        yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, cause)
         moving = 0
         atHand.clear()
         yield* quiet.open
@@ -262,6 +263,8 @@ export const make = Effect.fnUntraced(function* (
       }),
   }
 })
+
+const interrupted = new Error("a stage was interrupted, and not by its task")
 
 /** A defect or a failure that says so does not pass by itself. */
 const mayPass = (cause: Cause.Cause<unknown>): boolean =>
