@@ -2,6 +2,7 @@
 import { Cause, Clock, Effect, Exit, Fiber, Latch, Option, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
 import { departing, fromSource, isEmpty, spent } from "../Batch.ts"
+import { unrouted } from "../Failures.ts"
 import type { AnyFlow } from "../Flow.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { JournaledStore, merge } from "../state/Store.ts"
@@ -176,7 +177,12 @@ export const make = Effect.fnUntraced(function* (
       Stream.provideService(Task, Task.of({ partition: id.partition, read, clock, isDry })),
       Stream.provideService(Logged, Logged.of({ store: open })),
       Stream.provideService(HoldingBack, holdingBack),
-      Stream.runForEach((batch) => Effect.sync(() => emerged(batch as Batch<unknown>))),
+      Stream.runForEach((batch) => {
+        const [failed] = batch.failed
+        return failed === undefined
+          ? Effect.sync(() => emerged(batch as Batch<unknown>))
+          : Effect.fail(unrouted(batch.source, failed))
+      }),
     )
   })
 

@@ -107,6 +107,39 @@ describe("a policy", () => {
     }))
 })
 
+describe("a pipeline", () => {
+  it.effect("commits no failure that its types do not know of", () =>
+    Effect.gen(function* () {
+      const flow = read as Flow.Flow<number>
+      const message = yield* Driver.run(
+        {
+          pipelines: Pipeline.make(
+            "numbers",
+            flow.pipe(Deliver.to(Out), Failures.routeAll(DeadLetter.to(Dlt))),
+            Guarantee.exactlyOnce(),
+          ),
+        },
+        (driver) =>
+          Effect.gen(function* () {
+            yield* driver.feedBytes(In, ["1", "{"])
+            yield* driver.settle
+            return (yield* driver.letters(Dlt)).length
+          }),
+      )
+      assert.strictEqual(message, 1, "routed at runtime all the same")
+      const unrouted = Pipeline.make("numbers", flow, Guarantee.exactlyOnce())
+      const failure = yield* Driver.run({ pipelines: unrouted }, (driver) =>
+        Effect.gen(function* () {
+          yield* driver.feedBytes(In, ["1", "{"])
+          return (yield* Effect.flip(driver.settle)).message
+        }))
+      assert.include(
+        failure,
+        "DecodeError at topic in partition 0 offset 1: the value is not JSON. No route is there for it",
+      )
+    }))
+})
+
 describe("a circuit that holds", () => {
   it.effect("lets its task go although its calls fail too slowly to open it", () =>
     Driver.run({
