@@ -185,6 +185,11 @@ const passing = /^(08|53|57|58|40|55P03|25P0[234])/
 /** Classes whose messages can repeat what was to be written: data exceptions and violated constraints. */
 const telling = /^2[123]/
 
+/** Whether a statement was refused because of values that it was given or has met (class 22, data exceptions). */
+export const refusesValues = ({ message }: PipelineError): boolean => message.startsWith(`${refused} (SQLSTATE 22`)
+
+const refused = "Postgres refused a statement"
+
 /** Credentials that are not accepted, and a database that does not exist. */
 const connecting = /^(28|3D)/
 
@@ -218,7 +223,7 @@ const failure = (cause: unknown): PipelineError => {
     reason: "Sink",
     retriable: passing.test(code),
     message: [
-      `Postgres refused a statement (SQLSTATE ${code})`,
+      `${refused} (SQLSTATE ${code})`,
       ...telling.test(code) ? [] : [message],
       ...where.length === 0 ? [] : [where.join(", ")],
     ].join(": "),

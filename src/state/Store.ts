@@ -49,8 +49,9 @@ export class JournaledStore<V> implements LoggedStore<V> {
   constructor(spec: StoreSpec<V>) {
     this.name = spec.name
     this.#isParted = spec.isParted === true
-    this.#encode = Schema.encodeSync(spec.value)
-    this.#decode = Schema.decodeUnknownSync(spec.value)
+    const codec = Schema.toCodecJson(spec.value)
+    this.#encode = Schema.encodeSync(codec)
+    this.#decode = Schema.decodeUnknownSync(codec)
   }
 
   get size(): number {

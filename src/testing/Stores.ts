@@ -25,7 +25,7 @@ export const entries = (
   { value }: StoreSpec<unknown>,
   records: ReadonlyArray<TopicRecord>,
 ): Effect.Effect<ReadonlyArray<Entry>, DriverError> => {
-  const decode = Schema.decodeUnknownResult(Schema.fromJsonString(value))
+  const decode = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.toCodecJson(value)))
   const newest = new Map<number, Uint8Array>()
   const last = new Map<string, TopicRecord>()
   for (const record of records) {

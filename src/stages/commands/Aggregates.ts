@@ -33,8 +33,9 @@ export class Aggregates<C, E, R, S> {
     this.#decider = decider
     this.#publishing = publishing
     this.#topics = new Set(publishing?.topics.map(({ name }) => name))
-    this.#encodeRejection = Schema.encodeSync(decider.rejection)
-    this.#decodeRejection = Schema.decodeUnknownSync(decider.rejection)
+    const rejection = Schema.toCodecJson(decider.rejection)
+    this.#encodeRejection = Schema.encodeSync(rejection)
+    this.#decodeRejection = Schema.decodeUnknownSync(rejection)
     this.#steps = new Steps(decider.remember.window)
     for (const [key, { results }] of store.entries()) for (const { at } of results) this.#steps.note(key, at)
   }
