@@ -4,10 +4,16 @@ import { Buffer } from "node:buffer"
 import { type Batch, fromSource, type Source } from "../../../src/Batch.ts"
 import { Topic } from "../../../src/index.ts"
 import { Dice } from "../../../src/testing/index.ts"
+import type { Stopwatch } from "./stopwatch.ts"
 
-export const batchSize = 1_000
-
-export const Reading = Schema.Struct({ id: Schema.String, n: Schema.Int, at: Schema.Int })
+/** One in ten has the id of a record before it, and is its repeat. */
+export const Reading = Schema.Struct({
+  id: Schema.String,
+  user: Schema.String,
+  kind: Schema.Literals(["odd", "even"]),
+  n: Schema.Int,
+  at: Schema.Int,
+})
 export type Reading = typeof Reading.Type
 export type Prepared = Batch<Reading>
 
@@ -21,33 +27,27 @@ export const Rights = topic("rights")
 export interface Shape {
   readonly records: number
   readonly keys: number
-  /** Milliseconds of event time from the first record to the last. */
-  readonly span: number
-  /** Of how many records one is of the right side; none where there is one side. */
-  readonly rightOneIn?: number
 }
 
+/** From the first record to the last, in milliseconds of event time: three windows of a minute. */
 export const span = 180_000
-export const start = 1_767_225_600_000
+const start = 1_767_225_600_000
+const batchSize = 1_000
 
-export const keyText = (key: number): string => `user-${key}`
+/** How many batches are prepared at a time, and how many are in a commit: 100 ms at half a million records a second. */
+export const atATime = 50
 
-/** The batches of one side, each of the records that fall into it. */
-export function* batches(topic: typeof Lefts, { records, keys, span }: Shape, seed: number): Generator<Prepared> {
+/** The batches of one side. */
+function* batches(topic: typeof Lefts, { records, keys }: Shape, seed: number): Generator<Prepared> {
   const dice = new Dice(seed)
-  const texts = Array.from({ length: keys }, (_, key) => Buffer.from(keyText(key)))
+  const texts = Array.from({ length: keys }, (_, key) => `user-${key}`)
   for (let first = 0; first < records; first += batchSize) {
     const length = Math.min(batchSize, records - first)
-    const chosen = Array.from({ length }, () => dice.int(0, keys - 1))
+    const users = Array.from({ length }, () => texts[dice.int(0, keys - 1)]!)
     // As a fetch answers them: views of one piece of memory.
-    const bytes = Buffer.allocUnsafeSlow(chosen.reduce((sum, key) => sum + texts[key]!.length, 0))
-    let at = 0
-    const keysOf = chosen.map((key) => {
-      const end = at + texts[key]!.copy(bytes, at)
-      const view = bytes.subarray(at, end)
-      at = end
-      return view
-    })
+    const bytes = Buffer.from(users.join(""))
+    let end = 0
+    const keysOf = users.map((user) => bytes.subarray(end, end += user.length))
     const timestamps = Float64Array.from({ length }, (_, i) => start + Math.floor((first + i) / records * span))
     const source: Source = {
       topic,
@@ -57,26 +57,58 @@ export function* batches(topic: typeof Lefts, { records, keys, span }: Shape, se
       size: bytes.length + 100 * length,
       keys: keysOf,
       bytes: keysOf,
-      headers: keysOf.map(() => []),
+      headers: keysOf.map(() => noHeaders),
       timestamps,
       offsets: Float64Array.from({ length }, (_, i) => first + i),
       upstream: undefined,
     }
-    const values = Array.from({ length }, (_, i): Reading => ({
-      id: `id-${first + i}`,
-      n: (first + i) % 10,
+    const values = users.map((user, i): Reading => ({
+      id: `id-${first + i - (i % 10 === 9 ? 7 : 0)}`,
+      user,
+      kind: i % 2 === 0 ? "even" : "odd",
+      n: i % 10,
       at: timestamps[i]!,
     }))
-    yield {
-      ...fromSource(source, values),
-      time: { timestamps, clock: timestamps, rowClock: timestamps, now: timestamps[length - 1]! },
-    }
+    const time = { timestamps, clock: timestamps, rowClock: timestamps, now: timestamps[length - 1]! }
+    yield { ...fromSource(source, values), time }
   }
 }
 
-/** The records of a batch as they stand in its topic: JSON. */
-export const undecoded = (batch: Prepared): Prepared => {
+const noHeaders: ReadonlyArray<never> = []
+
+/** The records of a batch as they stand in their topic: JSON. */
+const undecoded = (batch: Prepared): Prepared => {
   const bytes = batch.values.map((value) => Buffer.from(JSON.stringify(value)))
-  const source = { ...batch.source, bytes }
-  return fromSource(source, bytes) as unknown as Prepared
+  return fromSource({ ...batch.source, bytes }, bytes) as unknown as Prepared
+}
+
+interface Fed {
+  /** For two sides: of how many records one is of the right one. */
+  readonly rightOneIn?: number
+  /** Values come as they stand in their topic, and not decoded. */
+  readonly isRaw?: true
+}
+
+/** Both sides, prepared in pieces while the watch stands still. */
+export const sides = ({ rightOneIn, isRaw }: Fed, shape: Shape, watch: Stopwatch) => {
+  const rights = rightOneIn === undefined ? 0 : shape.records / rightOneIn
+  const side = (topic: typeof Lefts, records: number, seed: number) =>
+    pieces(batches(topic, { ...shape, records }, seed), isRaw === true ? undecoded : (batch) => batch, watch)
+  return { left: side(Lefts, shape.records - rights, 1), right: side(Rights, rights, 2) }
+}
+
+function* pieces(
+  all: Generator<Prepared>,
+  as: (batch: Prepared) => Prepared,
+  watch: Stopwatch,
+): Generator<Prepared> {
+  for (;;) {
+    const piece = watch.without(() => {
+      const piece: Array<Prepared> = []
+      for (let next = all.next(); !next.done; next = all.next()) if (piece.push(as(next.value)) === atATime) break
+      return piece
+    })
+    if (piece.length === 0) return
+    yield* piece
+  }
 }
