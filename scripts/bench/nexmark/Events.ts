@@ -63,8 +63,8 @@ export const refuse: Failures.Route = DeadLetter.to(Refused)
 export const grace = 4_000
 
 /**
- * When input stops, windows close by the clock: after a silence that is longer than a window and its grace, and in a topic
- * that is written by such windows later, when all of them have closed.
+ * When input stops, windows close by the clock: after a silence that is longer than a window and its grace, and longer than
+ * an outage. A topic that such windows write waits until all of them have closed.
  */
-export const closing = { wallClockAfter: "40 seconds" } as const
-export const closingLater = { wallClockAfter: "2 minutes" } as const
+export const closing = { wallClockAfter: "2 minutes" } as const
+export const closingLater = { wallClockAfter: "5 minutes" } as const
