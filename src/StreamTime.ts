@@ -3,8 +3,11 @@
 /** How long a task that writes a repartition topic may be silent before it stops holding the clock back. */
 const idleAfter = 60_000
 
-/** How much of a time in which no task has written counts: a program that was down for long makes none of them idle. */
-const pauseCounts = 20_000
+/**
+ * How much of a time in which nobody writes counts as everybody's silence: after an outage, or a quiet night, those that
+ * speak again a moment later than the first are waited for.
+ */
+const longestPause = 20_000
 
 /** What a writer was last heard to say: its stream time, and when that arrived. */
 export interface Heard {
@@ -26,9 +29,9 @@ export const unheard: Clock = { now: -Infinity, since: Infinity, writers: new Ma
 
 /**
  * The stream time of one input. With one writer it is the highest event time so far; with several, the lowest among
- * their own clocks, leaving out those that have written nothing for a minute of arrival time, of which a pause of all of
- * them counts for 20 seconds at most. It never goes back, and it depends on the log alone: not on where batches are cut,
- * nor on when they are read; unless it goes on with the wall clock.
+ * their own clocks, leaving out those that have written nothing for a minute of arrival time, of which a time in which
+ * nobody wrote counts for 20 seconds at most. It never goes back, and it depends on the log alone: not on where batches
+ * are cut, nor on when they are read; unless it goes on with the wall clock.
  */
 export class StreamTime {
   readonly #writers: Map<string, { time: number; arrival: number }>
@@ -41,10 +44,8 @@ export class StreamTime {
     this.now = now
     this.#since = since
     this.#writers = new Map(Array.from(writers, ([writer, heard]) => [writer, { ...heard }]))
-    this.#last = Math.max(
-      ...Array.from(writers.values(), ({ arrival }) => arrival),
-      since === Infinity ? -Infinity : since,
-    )
+    this.#last = since < Infinity ? since : -Infinity
+    for (const { arrival } of this.#writers.values()) if (arrival > this.#last) this.#last = arrival
   }
 
   get clock(): Clock {
@@ -75,12 +76,8 @@ export class StreamTime {
 
   /** Notes what a writer said, without moving stream time. */
   hear(writer: string, time: number, arrival: number): void {
-    const beyond = arrival - this.#last - pauseCounts
-    if (beyond > 0 && beyond < Infinity) {
-      this.#since += beyond
-      for (const heard of this.#writers.values()) heard.arrival += beyond
-    }
-    this.#last = Math.max(this.#last, arrival)
+    this.#pause(arrival - this.#last - longestPause)
+    if (arrival > this.#last) this.#last = arrival
     this.#since = Math.min(this.#since, arrival)
     const known = this.#writers.get(writer)
     if (known === undefined) this.#writers.set(writer, { time, arrival })
@@ -88,6 +85,13 @@ export class StreamTime {
       known.time = Math.max(known.time, time)
       known.arrival = Math.max(known.arrival, arrival)
     }
+  }
+
+  /** Nobody has written for so much longer than counts. */
+  #pause(longer: number): void {
+    if (!(longer > 0 && longer < Infinity)) return
+    this.#since += longer
+    for (const heard of this.#writers.values()) heard.arrival += longer
   }
 }
 

@@ -23,6 +23,48 @@ describe("a clock", () => {
     assert.deepStrictEqual(decodeClock(encodeClock(clock.clock, 3_000)), clock.clock)
   })
 
+  it("leaves a writer out that is silent for a minute while others write", () => {
+    const clock = new StreamTime()
+    clock.advance("a", now, now, 2)
+    assert.strictEqual(clock.advance("b", now + 5, now, 2), now)
+    for (let second = 10; second < 60; second += 10) {
+      assert.strictEqual(clock.advance("b", now + second, now + second * 1_000, 2), now)
+    }
+    assert.strictEqual(clock.advance("b", now + 60, now + 60_000, 2), now + 60)
+  })
+
+  it("waits for all writers after a time in which none wrote, of which 20 seconds count", () => {
+    const clock = new StreamTime()
+    clock.advance("a", now, now, 2)
+    clock.advance("b", now + 5, now, 2)
+    const after = now + 3_600_000
+    const whole = clock.clock
+    assert.strictEqual(clock.advance("b", now + 10, after, 2), now)
+    assert.strictEqual(clock.advance("b", now + 20, after + 20_000, 2), now)
+    assert.strictEqual(clock.advance("b", now + 30, after + 39_999, 2), now)
+    assert.strictEqual(clock.advance("b", now + 40, after + 40_000, 2), now + 40)
+    // Also one that was never heard of.
+    const unheardOf = new StreamTime({ ...whole, writers: new Map([["b", { time: now + 5, arrival: now }]]) })
+    assert.strictEqual(unheardOf.advance("b", now + 10, after, 2), now)
+    assert.strictEqual(unheardOf.advance("b", now + 20, after + 20_000, 2), now)
+    assert.strictEqual(unheardOf.advance("b", now + 30, after + 39_999, 2), now)
+    assert.strictEqual(unheardOf.advance("b", now + 40, after + 40_000, 2), now + 40)
+  })
+
+  it.effect("is the same wherever it is written and read", () =>
+    forSeeds(200, (dice) =>
+      Effect.sync(() => {
+        const whole = new StreamTime()
+        let cut = new StreamTime()
+        let arrival = now
+        for (let i = 0; i < 200; i++) {
+          arrival += dice.pick([-5, 0, 1_000, 20_000, 40_000, 70_000, 3_600_000])
+          const said = [String(dice.int(0, 2)), now + i * 1_000 + dice.int(0, 9_000), arrival] as const
+          assert.strictEqual(cut.advance(...said, 3), whole.advance(...said, 3))
+          if (dice.int(0, 4) === 0) cut = new StreamTime(decodeClock(encodeClock(cut.clock, 3_000)))
+        }
+      })))
+
   it.effect("is never ahead of the one that it was written from, where its writers do not fit", () =>
     forSeeds(200, (dice) =>
       Effect.sync(() => {
