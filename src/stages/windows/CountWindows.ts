@@ -5,7 +5,7 @@ import type { Batch } from "../../Batch.ts"
 import { keyBytes } from "../../Batch.ts"
 import type { LoggedStore, Part, Slot } from "../../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
-import { type Emission, periodAt } from "./Emission.ts"
+import { type Emission, periodAt, StreamTime } from "./Emission.ts"
 import type { Fold } from "../Fold.ts"
 import * as OneOrMany from "./OneOrMany.ts"
 import type { Step, Timed } from "../Timed.ts"
@@ -33,7 +33,7 @@ export const codec = <S>(
   const tuple: Schema.Codec<Open<S>, unknown> = Schema.Tuple([Schema.Finite, Schema.Finite, state])
   const open = OneOrMany.codec(tuple)
   return (isTimed(window, emission)
-    ? Schema.Tuple([Schema.Int, open, Schema.Finite])
+    ? Schema.Tuple([Schema.Int, open, StreamTime])
     : Schema.Tuple([Schema.Int, open])) as Schema.Codec<Counting<S>, unknown>
 }
 
@@ -67,7 +67,7 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     this.#period = periodAt(store.streamTime, period)
     for (const slot of this.#part.slots) {
       const [, , changedAt] = slot.value!
-      if (window.timeout !== undefined) this.#deadlines.push(changedAt! + window.timeout, slot)
+      if (window.timeout !== undefined) this.#deadlines.push(lastOf(slot) + window.timeout, slot)
       if (mode === "periods" && periodAt(changedAt!, period) === this.#period) this.#change(slot)
     }
   }
@@ -83,9 +83,10 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     while (this.#deadlines.next <= now) {
       const due = this.#deadlines.next
       const slot = this.#deadlines.pop()!
-      const changedAt = slot.value![2]
-      if (changedAt! + timeout! > due) {
-        this.#deadlines.push(changedAt! + timeout!, slot)
+      if (slot.value === undefined) continue
+      const last = lastOf(slot)
+      if (last + timeout! > due) {
+        this.#deadlines.push(last + timeout!, slot)
         continue
       }
       this.#emitOpen(slot, true, Buffer.from(slot.key), due, step)
@@ -113,15 +114,19 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     ])
     if ((records - 1) % every === 0) open.push([timestamp, timestamp, fold.add(fold.initial(), value)])
     if (records >= size && (records - size) % every === 0) {
-      step.emit(this.#result(key, records, open, 0, true), bytes, now, now)
+      step.emit(this.#result(key, records, open, 0, true), bytes, now === -Infinity ? timestamp : now, now)
       open = open.slice(1)
     }
     const kept = OneOrMany.compact(open)
     const counting: Counting<S> = this.#isTimed ? [records, kept, now] : [records, kept]
     if (slot === undefined) {
       slot = this.#part.add(key, counting)
-      if (timeout !== undefined) this.#deadlines.push(now + timeout, slot)
-    } else this.#part.write(slot, counting)
+      if (timeout !== undefined) this.#deadlines.push(lastOf(slot) + timeout, slot)
+    } else {
+      this.#part.write(slot, counting)
+      // Its deadline may have become an earlier one: none of its windows is open any more.
+      if (timeout !== undefined && now === -Infinity) this.#deadlines.push(lastOf(slot) + timeout, slot)
+    }
     step.folded++
     if (mode === "updates") {
       if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
@@ -167,5 +172,11 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
 
 const openOf = <S>(slot: Slot<Counting<S>> | undefined): ReadonlyArray<Open<S>> =>
   slot?.value === undefined ? none : OneOrMany.listed(slot.value[1])
+
+/** When the last record came; by the records' own times where stream time was not known yet. */
+const lastOf = <S>(slot: Slot<Counting<S>>): number => {
+  const changedAt = slot.value![2]!
+  return changedAt === -Infinity ? Math.max(-Infinity, ...openOf(slot).map(([, end]) => end)) : changedAt
+}
 
 const none: ReadonlyArray<never> = []

@@ -1,5 +1,5 @@
 /** When the result of a window is emitted, and what must be kept for that. */
-import { Duration, Schema } from "effect"
+import { Duration, Schema, SchemaTransformation } from "effect"
 
 /**
  * `updates` emits a result once per batch that changed it, and once more as final: for the updates of one key and window
@@ -23,6 +23,19 @@ export const emission = (emit: Emit): Emission => {
   if (Number.isInteger(period) && period > 0) return { mode: "periods", period }
   throw new RangeError(`results are emitted every so many whole milliseconds, at least 1; it was ${period}`)
 }
+
+/**
+ * Stream time as it is logged. It is not known, -Infinity, as long as an input of a merge was never heard: then null.
+ */
+export const StreamTime: Schema.Codec<number, number | null> = Schema.NullOr(Schema.Finite).pipe(
+  Schema.decodeTo(
+    Schema.Number,
+    SchemaTransformation.transform({
+      decode: (time) => time ?? -Infinity,
+      encode: (time) => time === -Infinity ? null : time,
+    }),
+  ),
+)
 
 /** Which period a time is in. */
 export const periodAt = (time: number, period: number): number => Math.floor(time / period)
@@ -51,7 +64,7 @@ const plain = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, S> => ({
 })
 
 const stamped = <S>(codec: Schema.Codec<S, unknown>): Keeping<S, readonly [changedAt: number, state: S]> => ({
-  codec: Schema.Tuple([Schema.Finite, codec]),
+  codec: Schema.Tuple([StreamTime, codec]),
   keep: (state, now) => [now, state],
   state: ([, state]) => state,
   changedAt: ([changedAt]) => changedAt,

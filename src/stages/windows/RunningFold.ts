@@ -66,7 +66,9 @@ export class RunningFold<A, S, B, K> implements Timed<A, Running<B>, Keyless> {
     for (const slot of changed) {
       slot.mark = 0
       const value = fold.result(keeping.state(slot.value!))
-      step.emit({ key: slot.key, value }, Buffer.from(slot.key), keeping.changedAt(slot.value!), clock)
+      // What changed before stream time was known is of the time at which it is.
+      const changedAt = keeping.changedAt(slot.value!)
+      step.emit({ key: slot.key, value }, Buffer.from(slot.key), changedAt === -Infinity ? now : changedAt, clock)
     }
     this.#period = periodAt(now, period)
   }

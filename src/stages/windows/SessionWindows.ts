@@ -5,7 +5,7 @@ import type { Batch } from "../../Batch.ts"
 import { keyBytes } from "../../Batch.ts"
 import type { LoggedStore, Part, Slot } from "../../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
-import { type Emission, periodAt } from "./Emission.ts"
+import { type Emission, periodAt, StreamTime } from "./Emission.ts"
 import type { MergingFold } from "../Fold.ts"
 import * as OneOrMany from "./OneOrMany.ts"
 import type { Step, Timed } from "../Timed.ts"
@@ -38,7 +38,7 @@ export const codec = <S>(state: Schema.Codec<S, unknown>, { mode }: Emission): S
         Schema.Finite,
         Schema.Finite,
         state,
-        Schema.Finite,
+        StreamTime,
         Schema.Literals([nothing, something, outdated]),
       ])
       : Schema.Tuple([Schema.Finite, Schema.Finite, state]) as Schema.Codec<Open<S>, unknown>,

@@ -7,7 +7,7 @@ import { hashOfBytes } from "../../state/KeyHash.ts"
 import { KeyTable, Slot as Entry } from "../../state/KeyTable.ts"
 import type { LoggedStore, Part, Slot } from "../../Task.ts"
 import { Deadlines } from "./Deadlines.ts"
-import { type Emission, periodAt } from "./Emission.ts"
+import { type Emission, periodAt, StreamTime } from "./Emission.ts"
 import type { MergingFold } from "../Fold.ts"
 import type { Step, Timed } from "../Timed.ts"
 import { groupKey, type Keyless, type Late, late, type Sliding, type Windowed } from "../Window.ts"
@@ -24,7 +24,7 @@ type Stamped<S> = readonly [state: S, changedAt: number, addedAt: number]
 type At<S> = S | Stamped<S>
 
 export const codec = <S>(state: Schema.Codec<S, unknown>, { mode }: Emission): Schema.Codec<At<S>, unknown> =>
-  mode === "periods" ? Schema.Tuple([state, Schema.Finite, Schema.Finite]) : state
+  mode === "periods" ? Schema.Tuple([state, StreamTime, StreamTime]) : state
 
 /** The record that has changed something. */
 interface Touch {
