@@ -63,6 +63,7 @@ describe("folds before stream time is known", () => {
       const [, flow] = stages[4]!
       assert.deepStrictEqual(yield* outcome(flow, 0), [
         "a 2 at 110",
+        "c 1 at 110",
         "b 2 at 120",
         "c 1 at 205",
         "a 1 at 215",

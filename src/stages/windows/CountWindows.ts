@@ -123,9 +123,10 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
       slot = this.#part.add(key, counting)
       if (timeout !== undefined) this.#deadlines.push(lastOf(slot) + timeout, slot)
     } else {
+      // A deadline by records' own times may be too late by stream time.
+      const wasUnknown = slot.value![2] === -Infinity
       this.#part.write(slot, counting)
-      // Its deadline may have become an earlier one: none of its windows is open any more.
-      if (timeout !== undefined && now === -Infinity) this.#deadlines.push(lastOf(slot) + timeout, slot)
+      if (timeout !== undefined && wasUnknown) this.#deadlines.push(lastOf(slot) + timeout, slot)
     }
     step.folded++
     if (mode === "updates") {
