@@ -161,6 +161,23 @@ describe("Branch.match", () => {
       assert.deepStrictEqual(values, ["low 0: 2", "high 0: 1", "high 10: 1"])
     }))
 
+  it.effect("keeps the order of results that one record has closed, also beside a branch that is behind in time", () =>
+    Effect.gen(function* () {
+      const behind = Aggregate.count({ name: "behind", window: Window.tumbling({ size: 100 }), emit: "final" })
+      const window = Window.tumbling({ size: 10, grace: 20 })
+      const starts = decoded.pipe(
+        Aggregate.count({ name: "tens", window, emit: "final" }),
+        Branch.matchBy(({ start }) => start === 0 ? "zero" : start === 10 ? "ten" : "other", {
+          other: (flow) => flow.pipe(behind),
+          ten: (flow) => flow.pipe(Flow.map((result) => result)),
+          zero: (flow) => flow.pipe(Flow.map((result) => result)),
+        }),
+      )
+      const records = [0, 10, 60].map((at) => ({ key: "a", value: event(at, true), timestamp: 0 }))
+      const { batches } = yield* run(starts, new Map([[Events, sources(Events, records, [])]]))
+      assert.deepStrictEqual(batches.flatMap(({ values }) => values.map(({ start }) => start)), [0, 10])
+    }))
+
   it.effect("takes a tag that has no branch, against the types, for a defect at its record", () =>
     Effect.gen(function* () {
       const flow = numbers.pipe(
