@@ -33,11 +33,11 @@ export const weave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, 
   }
 }
 
-/** No value is under a later clock than its row, which is that of the branch that is behind. */
+/** No value is under a later clock than its row, or the tick that caused it: that of the branch that is behind. */
 export const underOneClock = <A, F>(batch: Batch<A, F>): Batch<A, F> => {
   const { time } = batch
   if (time === undefined) return batch
-  const clock = time.clock.map((at, i) => Math.min(at, time.rowClock[row(batch, i)] ?? Infinity))
+  const clock = time.clock.map((at, i) => Math.min(at, time.rowClock[row(batch, i)] ?? time.now))
   return { ...batch, time: { ...time, clock } }
 }
 

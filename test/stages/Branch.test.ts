@@ -178,6 +178,25 @@ describe("Branch.match", () => {
       assert.deepStrictEqual(batches.flatMap(({ values }) => values.map(({ start }) => start)), [0, 10])
     }))
 
+  it.effect("does not go ahead of the branch that is behind when the wall clock ticks", () =>
+    Effect.gen(function* () {
+      const behind = Aggregate.count({
+        name: "behind",
+        window: Window.tumbling({ size: 10, grace: 50 }),
+        emit: "final",
+      })
+      const flow = decoded.pipe(
+        Branch.when(({ good }) => good, (flow) => flow.pipe(finals)),
+        Branch.when((value) => !("start" in value) && !value.good, (flow) => flow.pipe(behind)),
+      )
+      const records = [0, 1].map((at) => ({ key: "a", value: event(at, at === 0), timestamp: 0 }))
+      const ticks = [{ before: 2, silence: 20 }]
+      const { batches } = yield* run(flow, new Map([[Events, sources(Events, records, [], { ticks })]]))
+      const [, tick] = batches
+      assert.deepStrictEqual(tick!.values, [{ key: "a", start: 0, end: 10, value: 1, final: true }])
+      assert.deepStrictEqual([...tick!.time!.clock], [tick!.time!.now])
+    }))
+
   it.effect("takes a tag that has no branch, against the types, for a defect at its record", () =>
     Effect.gen(function* () {
       const flow = numbers.pipe(
