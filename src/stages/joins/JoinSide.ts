@@ -33,8 +33,9 @@ export const spec = (
 export interface Origin {
   readonly topic: string
   readonly partition: number
+  /** Of what a tick has caused, half before the one that the next record will have: it is not that record. */
   readonly offset: number
-  /** Which of the values of its record. */
+  /** Which of the values of its record, or of all ticks before the next record. */
   readonly nth: number
 }
 
@@ -49,7 +50,10 @@ const originOf = (id: string): Origin => {
 /** The place of a row's record, for what is wrong with it. */
 export const placeOf = ({ id }: Row): Placed => {
   const { topic, partition, offset } = originOf(id)
-  return { source: { topic: { name: topic }, partition, offsets: [offset], next: offset + 1 }, rows: undefined }
+  return {
+    source: { topic: { name: topic }, partition, offsets: [Math.ceil(offset)], next: offset + 1 },
+    rows: undefined,
+  }
 }
 
 export class Row {

@@ -127,7 +127,9 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
   readonly #longest: number
   readonly #waiting = new Heap<Row>((a, b) => this.#leavesFirst(a, b))
   /** The last value's record, and which of its values it was. */
-  #last: Origin = { topic: "", partition: 0, offset: -1, nth: 0 }
+  #last: Pick<Origin, "topic" | "offset" | "nth"> = { topic: "", offset: -1, nth: 0 }
+  /** By topic, the last that was caused by a tick: ticks can follow each other, before a restart and after it. */
+  readonly #lastOfTicks = new Map<string, Pick<Origin, "topic" | "offset" | "nth">>()
 
   constructor(
     name: string,
@@ -144,7 +146,12 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
     this.#grace = left.options.grace
     const waits = [left, right].filter(({ options }) => options.isKept).map(({ options }) => options.ahead)
     this.#longest = Math.max(0, ...waits) + this.#grace
-    for (const side of [left, right]) for (const row of side.rows()) this.#waiting.push(row)
+    for (const side of [left, right]) {
+      for (const row of side.rows()) {
+        this.#waiting.push(row)
+        if (!Number.isInteger(row.offset)) this.#note(row)
+      }
+    }
   }
 
   get clock(): number {
@@ -206,10 +213,22 @@ class StreamJoin<C> implements Timed<unknown, C, Failing> {
 
   #origin({ source }: Batch<unknown, unknown>, row: number): Origin {
     const { topic: { name: topic }, partition } = source
-    const offset = offsetOf(source, row)
-    const last = this.#last
-    const nth = last.offset === offset && last.topic === topic ? last.nth + 1 : 0
-    return this.#last = { topic, partition, offset, nth }
+    const isTick = source.silence !== undefined
+    const offset = isTick ? source.next - 0.5 : offsetOf(source, row)
+    const last = isTick ? this.#lastOfTicks.get(topic) : this.#last
+    const nth = last?.offset === offset && last.topic === topic ? last.nth + 1 : 0
+    const origin = { topic, partition, offset, nth }
+    if (isTick) this.#lastOfTicks.set(topic, origin)
+    else this.#last = origin
+    return origin
+  }
+
+  /** What ticks have caused never comes again: what they cause next is counted on from there. */
+  #note(row: Row): void {
+    const last = this.#lastOfTicks.get(row.topic)
+    if (last === undefined || row.offset > last.offset || row.offset === last.offset && row.nth > last.nth) {
+      this.#lastOfTicks.set(row.topic, row)
+    }
   }
 
   #late(timestamp: number): Late {
