@@ -77,6 +77,8 @@ interface Chunk {
   readonly key: string
   readonly topic: string
   readonly step: number
+  /** Counts the entries: offsets give those of several topics no order. */
+  readonly nth: number
   readonly ids: Fingerprints
   /** The first so many of them are forgotten already. */
   gone: number
@@ -94,6 +96,7 @@ class SeenIds<A> {
   #first = 0
   #oldest = 0
   #forgotten = 0
+  #entries = 0
 
   constructor(store: LoggedStore<Fingerprints>, options: Options<A>) {
     this.#store = store
@@ -101,10 +104,12 @@ class SeenIds<A> {
     this.#stepLength = Duration.toMillis(options.window ?? "24 hours") / steps
     this.#atMost = options.atMost ?? 1_000_000
     for (const [key, ids] of store.entries()) {
-      const [step, topic] = key.split(":", 2) as [string, string]
-      this.#chunks.push({ key, topic, step: Number(step), ids, gone: 0 })
+      const [step, topic, , , count = 0] = key.split(":") as [string, string, string, string, string?]
+      const nth = Number(count)
+      this.#chunks.push({ key, topic, step: Number(step), nth, ids, gone: 0 })
+      this.#entries = Math.max(this.#entries, nth)
     }
-    this.#chunks.sort((a, b) => a.step - b.step || a.ids.numbers[0]! - b.ids.numbers[0]!)
+    this.#chunks.sort((a, b) => a.step - b.step || a.nth - b.nth || a.ids.numbers[0]! - b.ids.numbers[0]!)
     // The newest first: an id that was forgotten and came again is the newer one's.
     for (let number = this.#chunks.length - 1; number >= 0; number--) {
       const { ids } = this.#chunks[number]!
@@ -141,7 +146,9 @@ class SeenIds<A> {
       goesOn[i] = 1
       const step = Math.floor(this.#store.streamTime / this.#stepLength)
       if (fresh?.step !== step || fresh.ids.length === longest) {
-        fresh = { key: `${step}:${topic}:${offset}:${i}`, topic, step, ids: new Fingerprints(), gone: 0 }
+        const nth = ++this.#entries
+        const key = `${step}:${topic}:${offset}:${i}:${nth}`
+        fresh = { key, topic, step, nth, ids: new Fingerprints(), gone: 0 }
         this.#chunks.push(fresh)
       }
       fresh.ids.push(this.#fingerprint, offset)
