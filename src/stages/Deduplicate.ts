@@ -80,6 +80,8 @@ interface Chunk {
   readonly key: string
   readonly topic: string
   readonly step: number
+  /** Counts the entries: places give those of several topics no order, and those of ticks can be the same. */
+  readonly nth: number
   ids: Fingerprints
   /** The first so many of them are forgotten already. */
   gone: number
@@ -97,6 +99,7 @@ class SeenIds<A> {
   #first = 0
   #oldest = 0
   #forgotten = 0
+  #entries = 0
 
   constructor(store: LoggedStore<Fingerprints>, options: Options<A>) {
     this.#store = store
@@ -104,10 +107,11 @@ class SeenIds<A> {
     this.#stepLength = Duration.toMillis(options.window ?? "24 hours") / steps
     this.#atMost = options.atMost ?? 1_000_000
     for (const [key, ids] of store.entries()) {
-      const [step, topic] = key.split(":", 2) as [string, string]
-      this.#chunks.push({ key, topic, step: Number(step), ids, gone: 0 })
+      const [step, topic, , nth] = key.split(":") as [string, string, string, string]
+      this.#chunks.push({ key, topic, step: Number(step), nth: Number(nth), ids, gone: 0 })
+      this.#entries = Math.max(this.#entries, Number(nth))
     }
-    this.#chunks.sort((a, b) => a.step - b.step || a.ids.numbers[0]! - b.ids.numbers[0]!)
+    this.#chunks.sort((a, b) => a.step - b.step || a.nth - b.nth || a.ids.numbers[0]! - b.ids.numbers[0]!)
     // The newest first: an id that was forgotten and came again is the newer one's.
     for (let number = this.#chunks.length - 1; number >= 0; number--) {
       const { ids } = this.#chunks[number]!
@@ -148,7 +152,7 @@ class SeenIds<A> {
       goesOn[i] = 1
       const step = Math.floor(this.#store.streamTime / this.#stepLength)
       if (fresh?.step !== step || fresh.ids.length === longest) {
-        fresh = this.#goOn(topic, step) ?? this.#begin(topic, step, `${step}:${topic}:${place}`, i)
+        fresh = this.#goOn(topic, step) ?? this.#begin(topic, step, place)
         this.#store.set(fresh.key, fresh.ids)
       }
       fresh.ids.push(this.#fingerprint, place)
@@ -172,16 +176,11 @@ class SeenIds<A> {
     return last
   }
 
-  #begin(topic: string, step: number, name: string, number: number): Chunk {
-    const begun = { key: this.#keyOf(name, number), topic, step, ids: new Fingerprints(), gone: 0 }
+  #begin(topic: string, step: number, place: number): Chunk {
+    const nth = ++this.#entries
+    const begun = { key: `${step}:${topic}:${place}:${nth}`, topic, step, nth, ids: new Fingerprints(), gone: 0 }
     this.#chunks.push(begun)
     return begun
-  }
-
-  /** A key that no other chunk has: ticks of one place may have one each. */
-  #keyOf(name: string, number: number): string {
-    const key = `${name}:${number}`
-    return this.#store.get(key) === undefined ? key : this.#keyOf(name, number + 1)
   }
 
   #idOf(batch: Batch<A, unknown>, i: number): string {
