@@ -141,6 +141,41 @@ it.each(queries)("$name has results", (query) => {
   assert.isAbove(query.batch(Array.from(generate({ ...slow, seed: 1 }))).length, 0)
 })
 
+describe("equal ones", () => {
+  const start = Date.parse("2026-01-01T00:00:00Z")
+  const bid = (auction: number, price: number, second: number): Emitted => {
+    const dateTime = start + second * 1_000
+    const event = { kind: "bid", auction, bidder: 1, price, channel: "", url: "", dateTime, extra: "" } as const
+    return { event, arrival: dateTime }
+  }
+  const rows = Effect.fnUntraced(function* (name: string, input: ReadonlyArray<Emitted>) {
+    const query = queries.find((query) => query.name === name)!
+    const logs: InMemory.Logs = new Map([[Events.name, logOf(input)]])
+    yield* InMemory.run(query.pipeline, logs)
+    const found = rowsOf(query, logs.get(query.results.name))
+    equal(query, found, input)
+    return found
+  })
+
+  it.effect("all auctions with the most bids are hot", () =>
+    Effect.gen(function* () {
+      const found = yield* rows("q5", [bid(1, 5, 1), bid(2, 5, 3)])
+      assert.deepStrictEqual(found.map(({ auction }) => auction), [1, 1, 2, 1, 2, 1, 2, 1, 2, 2])
+    }))
+
+  it.effect("all bids of the highest price are the highest", () =>
+    Effect.gen(function* () {
+      const found = yield* rows("q7", [bid(1, 5, 1), bid(2, 7, 3), bid(3, 6, 4), bid(4, 7, 9), bid(5, 1, 10)])
+      assert.deepStrictEqual(found.map(({ auction }) => auction), [2, 4, 5])
+    }))
+
+  it.effect("of bids of one time the highest is the last", () =>
+    Effect.gen(function* () {
+      const found = yield* rows("q18", [bid(1, 5, 1), bid(1, 7, 1), bid(1, 6, 1), bid(2, 9, 1), bid(2, 3, 2)])
+      assert.deepStrictEqual(found.map(({ auction, price }) => [auction, price]), [[1, 7], [2, 3]])
+    }))
+})
+
 it("a difference is seen, whatever the order of rows", () => {
   const [a, b] = [{ x: 1, y: 2 }, { x: 2, y: 1 }]
   assert.deepStrictEqual(difference([b, { y: 2, x: 1 }], [a, b]), [])
