@@ -14,8 +14,8 @@ import { type Pipeline, Topology } from "../src/index.ts"
 import { atRandom, type Driver } from "../src/testing/index.ts"
 import { forSeeds } from "./support/Seeds.ts"
 
-/** 50 seconds of events, which are out of order by up to three; auctions come up to four after the first bid for them. */
-const slow = { events: 2_500, perSecond: 50 }
+/** 40 seconds of events, which are out of order by up to three; auctions come up to four after the first bid for them. */
+const slow = { events: 2_000, perSecond: 50 }
 const outOfOrder = 149
 
 const countOf = (events: ReadonlyArray<Event>, kind: Event["kind"]) =>
