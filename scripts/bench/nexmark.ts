@@ -41,11 +41,11 @@ const inProcess = ({ name }: Query): Outcome => {
 if (values.alone) console.log(JSON.stringify(await run(chosen[0]!, options)))
 else {
   let equal = true
-  console.log("| query | | events/s | output rows | equal to batch |\n| --- | --- | ---: | ---: | --- |")
+  console.log("| query | events/s | output rows | equal to batch |\n| --- | ---: | ---: | --- |")
   for (const query of chosen) {
     const outcome = inProcess(query)
     const [perSecond, rows] = [outcome.perSecond, outcome.rows].map((n) => Math.round(n).toLocaleString("en"))
-    console.log(`| ${query.name} | ${query.title} | ${perSecond} | ${rows} | ${outcome.equal ? "yes" : "no"} |`)
+    console.log(`| ${query.name}, ${query.title} | ${perSecond} | ${rows} | ${outcome.equal ? "yes" : "no"} |`)
     for (const one of outcome.differences) console.error(`${query.name}: ${one}`)
     equal &&= outcome.equal
   }
