@@ -2,6 +2,7 @@
 import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../../Batch.ts"
 import { fail, failing, gather, keyBytes, offsetOf, RecordDefect, row, units } from "../../Batch.ts"
+import * as JsonCodec from "../../JsonCodec.ts"
 import type { LoggedStore } from "../../Task.ts"
 import { type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
 import { Undeliverable } from "../Deliver.ts"
@@ -33,7 +34,7 @@ export class Aggregates<C, E, R, S> {
     this.#decider = decider
     this.#publishing = publishing
     this.#topics = new Set(publishing?.topics.map(({ name }) => name))
-    const rejection = Schema.toCodecJson(decider.rejection)
+    const rejection = JsonCodec.of(decider.rejection)
     this.#encodeRejection = Schema.encodeSync(rejection)
     this.#decodeRejection = Schema.decodeUnknownSync(rejection)
     this.#steps = new Steps(decider.remember.window)
