@@ -1,4 +1,5 @@
 /** The aggregates of one task: their states, and what was answered to their commands. */
+import { Buffer } from "node:buffer"
 import { Result, Schema } from "effect"
 import type { Batch, Failed, Outgoing } from "../../Batch.ts"
 import { fail, failing, gather, keyBytes, offsetOf, RecordDefect, row, units } from "../../Batch.ts"
@@ -7,8 +8,14 @@ import type { LoggedStore } from "../../Task.ts"
 import { type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
 import { Undeliverable } from "../Deliver.ts"
 import { recordOf } from "../Record.ts"
-import { type Aggregate, type Remembered, Steps } from "./Remembered.ts"
+import { type Aggregate, type Remembered, resultCodec, Steps } from "./Remembered.ts"
 import { groupKey, type Keyless } from "../Window.ts"
+
+/**
+ * The most bytes of one aggregate's results, as they are logged: half of what an entry of the changelog may take, by the
+ * brokers' default. The other half is for its state.
+ */
+const mostBytes = 512 * 1024
 
 /** What a command has come to. */
 type Verdict<C, E, R> = Decided<C, E> | { readonly reason: R | Keyless | Undecidable | Undeliverable }
@@ -20,7 +27,10 @@ export class Aggregates<C, E, R, S> {
   readonly #topics: ReadonlySet<string>
   readonly #encodeRejection: (rejection: R) => unknown
   readonly #decodeRejection: (rejected: unknown) => R
+  readonly #encodeResult: (result: Remembered<E>) => unknown
   readonly #steps: Steps
+  /** How many bytes the results of an aggregate take, as far as it was asked. */
+  readonly #bytes = new WeakMap<Aggregate<E, S>, number>()
   /** The row at hand, and for which keys it is read again. */
   #row = -1
   readonly #isReadAgain = new Map<string, boolean>()
@@ -37,6 +47,7 @@ export class Aggregates<C, E, R, S> {
     const rejection = JsonCodec.of(decider.rejection)
     this.#encodeRejection = Schema.encodeSync(rejection)
     this.#decodeRejection = Schema.decodeUnknownSync(rejection)
+    this.#encodeResult = Schema.encodeSync(JsonCodec.of(resultCodec(decider.event)))
     this.#steps = new Steps(decider.remember.window)
     for (const [key, { results }] of store.entries()) for (const { at } of results) this.#steps.note(key, at)
   }
@@ -104,7 +115,9 @@ export class Aggregates<C, E, R, S> {
     }
     if (known === undefined && isReadAgain) return { reason: forgotten }
     if (aggregate !== undefined && known !== undefined) {
-      if (!isReadAgain) this.#store.set(key, { ...aggregate, last: after(aggregate.last, topic, offset) })
+      if (!isReadAgain) {
+        this.#set(key, { ...aggregate, last: after(aggregate.last, topic, offset) }, this.#bytes.get(aggregate))
+      }
       if (known.accepted === undefined) return { reason: this.#decodeRejection(known.rejected) }
       const events = recorded(key, commandId, known.accepted.after, known.accepted.events)
       const isItself = isReadAgain && known.topic === topic && known.offset === offset
@@ -120,17 +133,22 @@ export class Aggregates<C, E, R, S> {
     const version = aggregate?.version ?? 0
     const result = decider.decide(state, command)
     if (Result.isFailure(result)) {
-      this.#remember(key, aggregate, { ...about, rejected: this.#encodeRejection(result.failure) }, state, version)
+      const rejected = { ...about, rejected: this.#encodeRejection(result.failure) }
+      const size = this.#sizeOf(rejected)
+      if (size > mostBytes) return { reason: oversized }
+      this.#remember(key, aggregate, rejected, size, state, version)
       return { reason: result.failure }
     }
     const happened = result.success
+    const accepted = { ...about, accepted: { after: version, events: happened } }
+    const size = this.#sizeOf(accepted)
+    if (size > mostBytes) return { reason: oversized }
     let next = state
     for (const event of happened) next = decider.evolve(next, event)
     const events = recorded(key, commandId, version, happened)
     const undeliverable = this.#publish(batch, i, events, published)
     if (undeliverable !== undefined) return undeliverable
-    const accepted = { after: version, events: happened }
-    this.#remember(key, aggregate, { ...about, accepted }, next, version + happened.length)
+    this.#remember(key, aggregate, accepted, size, next, version + happened.length)
     return { key, command, commandId, outcome: "accepted", events }
   }
 
@@ -162,18 +180,36 @@ export class Aggregates<C, E, R, S> {
     key: string,
     aggregate: Aggregate<E, S> | undefined,
     result: Remembered<E>,
+    size: number,
     state: S,
     version: number,
   ): void {
     const results = aggregate === undefined ? [result] : [...aggregate.results, result]
     const { atMost } = this.#decider.remember
-    this.#store.set(key, {
+    let bytes = size + (aggregate === undefined ? 0 : this.#bytesOf(aggregate))
+    let first = 0
+    while (results.length - first > atMost || bytes > mostBytes) bytes -= this.#sizeOf(results[first++]!)
+    this.#set(key, {
       state,
       version,
-      results: results.length > atMost ? results.slice(-atMost) : results,
+      results: first === 0 ? results : results.slice(first),
       last: after(aggregate?.last ?? {}, result.topic, result.offset),
-    })
+    }, bytes)
     this.#steps.note(key, result.at)
+  }
+
+  #set(key: string, aggregate: Aggregate<E, S>, bytes: number | undefined): void {
+    if (bytes !== undefined) this.#bytes.set(aggregate, bytes)
+    this.#store.set(key, aggregate)
+  }
+
+  #bytesOf(aggregate: Aggregate<E, S>): number {
+    return this.#bytes.get(aggregate) ?? aggregate.results.reduce((bytes, result) => bytes + this.#sizeOf(result), 0)
+  }
+
+  /** As it is logged. Throws where the schema of events refuses one. */
+  #sizeOf(result: Remembered<E>): number {
+    return Buffer.byteLength(JSON.stringify(this.#encodeResult(result))) + 1
   }
 
   /** Moves stream time, and forgets what its window has left behind. */
@@ -221,6 +257,12 @@ const unidentified = new Undecidable({
   reason: "Unidentified",
   field: "command id",
   message: "the command's id is empty",
+})
+const oversized = new Undecidable({
+  reason: "Oversized",
+  field: "",
+  message:
+    `what has come of the command takes more than the ${mostBytes} bytes that are remembered: nothing has happened`,
 })
 const forgotten = new Undecidable({
   reason: "Forgotten",
