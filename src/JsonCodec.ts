@@ -10,6 +10,30 @@ import { partsOf } from "./Personal.ts"
 export const of = <A>(schema: Schema.Codec<A, unknown>): Schema.Codec<A, unknown> =>
   isJson(schema.ast, new Set()) ? schema : Schema.toCodecJson(schema)
 
+/** At most so many bytes is a value long as JSON, where its schema takes it as it is; `Infinity` for other than plain values. */
+export const bound = (value: unknown): number => {
+  switch (typeof value) {
+    case "string":
+      return 6 * value.length + 3
+    case "number":
+    case "boolean":
+      return 27
+    case "object": {
+      if (value === null) return 5
+      let sum = 3
+      if (Array.isArray(value)) {
+        for (const item of value) sum += bound(item)
+        return sum
+      }
+      if (Object.getPrototypeOf(value) !== Object.prototype) return Infinity
+      for (const name in value) sum += 6 * name.length + 3 + bound((value as Readonly<Record<string, unknown>>)[name])
+      return sum
+    }
+    default:
+      return Infinity
+  }
+}
+
 const isJson = (ast: SchemaAST.AST, seen: Set<SchemaAST.AST>): boolean => {
   if (seen.has(ast)) return true
   seen.add(ast)

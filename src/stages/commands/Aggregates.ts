@@ -1,6 +1,6 @@
 /** The aggregates of one task: their states, and what was answered to their commands. */
 import { Buffer } from "node:buffer"
-import { Result, Schema } from "effect"
+import { Result, Schema, SchemaAST } from "effect"
 import type { Batch, Failed, Outgoing } from "../../Batch.ts"
 import { fail, failing, gather, keyBytes, offsetOf, RecordDefect, row, units } from "../../Batch.ts"
 import * as JsonCodec from "../../JsonCodec.ts"
@@ -8,7 +8,7 @@ import type { LoggedStore } from "../../Task.ts"
 import { type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
 import { Undeliverable } from "../Deliver.ts"
 import { recordOf } from "../Record.ts"
-import { type Aggregate, type Remembered, resultCodec, Steps } from "./Remembered.ts"
+import { type Aggregate, type Remembered, Steps } from "./Remembered.ts"
 import { groupKey, type Keyless } from "../Window.ts"
 
 /**
@@ -16,6 +16,9 @@ import { groupKey, type Keyless } from "../Window.ts"
  * brokers' default. The other half is for its state.
  */
 const mostBytes = 512 * 1024
+
+/** A bound on what is logged of a result beside its id, its topic and its events. */
+const around = 160
 
 /** What a command has come to. */
 type Verdict<C, E, R> = Decided<C, E> | { readonly reason: R | Keyless | Undecidable | Undeliverable }
@@ -27,7 +30,9 @@ export class Aggregates<C, E, R, S> {
   readonly #topics: ReadonlySet<string>
   readonly #encodeRejection: (rejection: R) => unknown
   readonly #decodeRejection: (rejected: unknown) => R
-  readonly #encodeResult: (result: Remembered<E>) => unknown
+  /** Whether events are logged as they are. */
+  readonly #isPlain: boolean
+  readonly #encodeEvents: (events: ReadonlyArray<E>) => unknown
   readonly #steps: Steps
   /** How many bytes the results of an aggregate take, as far as it was asked. */
   readonly #bytes = new WeakMap<Aggregate<E, S>, number>()
@@ -47,7 +52,9 @@ export class Aggregates<C, E, R, S> {
     const rejection = JsonCodec.of(decider.rejection)
     this.#encodeRejection = Schema.encodeSync(rejection)
     this.#decodeRejection = Schema.decodeUnknownSync(rejection)
-    this.#encodeResult = Schema.encodeSync(JsonCodec.of(resultCodec(decider.event)))
+    const { event } = decider
+    this.#isPlain = JsonCodec.of(event) === event && SchemaAST.toEncoded(event.ast) === event.ast
+    this.#encodeEvents = Schema.encodeSync(JsonCodec.of(Schema.Array(decider.event)))
     this.#steps = new Steps(decider.remember.window)
     for (const [key, { results }] of store.entries()) for (const { at } of results) this.#steps.note(key, at)
   }
@@ -207,9 +214,18 @@ export class Aggregates<C, E, R, S> {
     return this.#bytes.get(aggregate) ?? aggregate.results.reduce((bytes, result) => bytes + this.#sizeOf(result), 0)
   }
 
-  /** As it is logged. Throws where the schema of events refuses one. */
-  #sizeOf(result: Remembered<E>): number {
-    return Buffer.byteLength(JSON.stringify(this.#encodeResult(result))) + 1
+  /**
+   * At most so many bytes are logged for it. Only what could be too much, with as many more as are remembered, is measured
+   * exactly; this throws where the schema of events refuses one.
+   */
+  #sizeOf({ id, topic, accepted, rejected }: Remembered<E>): number {
+    if (this.#isPlain) {
+      const bound = JsonCodec.bound(accepted === undefined ? rejected : accepted.events) + JsonCodec.bound(id) +
+        topic.length + around
+      if (bound * this.#decider.remember.atMost <= mostBytes) return bound
+    }
+    const json = JSON.stringify([id, accepted === undefined ? rejected : this.#encodeEvents(accepted.events)])
+    return Buffer.byteLength(json) + topic.length + around
   }
 
   /** Moves stream time, and forgets what its window has left behind. */

@@ -25,16 +25,6 @@ export interface Remembered<out E> {
   readonly rejected?: unknown
 }
 
-export const resultCodec = <E>(event: Schema.Codec<E, unknown>): Schema.Codec<Remembered<E>, unknown> =>
-  Schema.Struct({
-    id: Schema.String,
-    topic: Schema.String,
-    offset: Schema.Int,
-    at: Schema.Finite,
-    accepted: Schema.optionalKey(Schema.Struct({ after: Schema.Int, events: Schema.Array(event) })),
-    rejected: Schema.optionalKey(Schema.Unknown),
-  })
-
 export const codec = <E, S>(
   state: Schema.Codec<S, unknown>,
   event: Schema.Codec<E, unknown>,
@@ -42,7 +32,14 @@ export const codec = <E, S>(
   Schema.Struct({
     state,
     version: Schema.Int,
-    results: Schema.Array(resultCodec(event)),
+    results: Schema.Array(Schema.Struct({
+      id: Schema.String,
+      topic: Schema.String,
+      offset: Schema.Int,
+      at: Schema.Finite,
+      accepted: Schema.optionalKey(Schema.Struct({ after: Schema.Int, events: Schema.Array(event) })),
+      rejected: Schema.optionalKey(Schema.Unknown),
+    })),
     last: Schema.Record(Schema.String, Schema.Int),
   })
 
