@@ -5,6 +5,7 @@
 import "effect/schema/SchemaJITCompiler/enable"
 import { Buffer, isUtf8 } from "node:buffer"
 import { Duration, Result, Schema, SchemaIssue } from "effect"
+import * as JsonCodec from "./JsonCodec.ts"
 
 /** How the broker discards records: by age or size, by key, or both. */
 export type Cleanup = "delete" | "compact" | "compact,delete"
@@ -69,7 +70,7 @@ export const defaultMaxMessageBytes = 1_048_588
  * numbers that are none as `"NaN"`, nothing as `null`; a value that has no form at all is refused.
  */
 export const make = <A>(options: Options<A>): Topic<A> => {
-  const codec = Schema.toCodecJson(options.schema)
+  const codec = JsonCodec.of(options.schema)
   const decodeValue = Schema.decodeUnknownResult(codec)
   const encodeValue = Schema.encodeResult(codec)
   return contract(options, {

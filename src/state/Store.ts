@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
 import type { Changes, Entries } from "../Batch.ts"
+import * as JsonCodec from "../JsonCodec.ts"
 import type { LoggedStore, StoreSpec } from "../Task.ts"
 import { text } from "../Topic.ts"
 import type { Slot } from "./KeyTable.ts"
@@ -49,7 +50,7 @@ export class JournaledStore<V> implements LoggedStore<V> {
   constructor(spec: StoreSpec<V>) {
     this.name = spec.name
     this.#isParted = spec.isParted === true
-    const codec = Schema.toCodecJson(spec.value)
+    const codec = JsonCodec.of(spec.value)
     this.#encode = Schema.encodeSync(codec)
     this.#decode = Schema.decodeUnknownSync(codec)
   }

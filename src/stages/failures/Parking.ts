@@ -2,8 +2,15 @@
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
 import type { LoggedStore } from "../../Task.ts"
+import { defaultMaxMessageBytes } from "../../Topic.ts"
 import { sizeOf, type Written } from "./RetryRecord.ts"
 import { sequenceHeader } from "./RetryTopic.ts"
+
+/** The most bytes of an entry's key and value in the log: the brokers' default, without what is around them. */
+const largestEntry = defaultMaxMessageBytes - 1_024
+
+/** How many bytes one byte of a record is in the log at most: of a header's name, where it is escaped. */
+const growth = 6
 
 /** A key of which something waits: its records are numbered from the one that failed. */
 const Key = Schema.Struct({
@@ -24,6 +31,7 @@ const Follower = Schema.Struct({
   headers: Schema.Array(Schema.Tuple([Schema.String, Schema.Uint8ArrayFromBase64])),
 })
 type Follower = typeof Follower.Type
+const encodeFollower = Schema.encodeSync(Follower)
 
 export type Entry = Key | Follower
 export const Entry: Schema.Codec<Entry, unknown> = Schema.Union([Key, Follower])
@@ -73,6 +81,13 @@ export class Parking {
 
   isParked(key: string): boolean {
     return this.#get(key) !== undefined
+  }
+
+  /** Whether the log can say of a key that it waits, and can hold a record that waits behind others of it. */
+  fits(key: string, record?: Written): boolean {
+    const name = Buffer.byteLength(key) + 64
+    if (record === undefined || (name + sizeOf(record)) * growth <= largestEntry) return name <= largestEntry
+    return name + Buffer.byteLength(JSON.stringify(encodeFollower(asFollower(record)))) <= largestEntry
   }
 
   /** The number that the key's next record will have. */
@@ -217,12 +232,8 @@ export class Parking {
     this.#store.set(keyName(key), entry)
   }
 
-  #put(key: string, sequence: number, { value, headers, ...record }: Written, size: number): void {
-    this.#store.set(followerName(key, sequence), {
-      key: copy(record.key!),
-      value: value && copy(value),
-      headers: headers.map(([name, value]) => [name, copy(value)]),
-    })
+  #put(key: string, sequence: number, record: Written, size: number): void {
+    this.#store.set(followerName(key, sequence), asFollower(record))
     this.#keep(key, sequence, size)
   }
 
@@ -242,6 +253,12 @@ const numbered = ({ headers, ...record }: Follower, sequence: number): Follower 
     headers: headers.with(at, [sequenceHeader, Buffer.from(String(sequence))]),
   }
 }
+
+const asFollower = ({ key, value, headers }: Written): Follower => ({
+  key: copy(key!),
+  value: value && copy(value),
+  headers: headers.map(([name, value]) => [name, copy(value)]),
+})
 
 /** What is kept must not keep the whole fetch that it came with. */
 const copy = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes)

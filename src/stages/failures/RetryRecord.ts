@@ -47,13 +47,17 @@ export const inputOf = <A>(input: Topic<ReadonlyArray<A>>, batch: Batch<A, unkno
   return Result.isSuccess(input.decode(encoded.success)) ? encoded.success : undefined
 }
 
-/** The record that waits for a group; `undefined` where it does not fit. A value that is too large is cut. */
+/**
+ * The record that waits for a group; `undefined` where it does not fit. A value that is too large, or longer than
+ * `longest`, is cut: what the stage was given stands beside it.
+ */
 export const write = (
   batch: Batch<unknown, unknown>,
   group: Group,
   input: Uint8Array,
   { topic, stage, attempts, reason, firstFailedAt, due, sequence }: Waiting,
   at: number,
+  longest = Infinity,
 ): Written | undefined => {
   const { time } = batch
   const key = keyBytes(batch, group.from) ?? null
@@ -76,7 +80,7 @@ export const write = (
     ])
   }
   if (!sameBytes(key, origin.key)) added.push([Names.keyHeader, origin.key ?? nothing])
-  const most = room(topic, key, [...origin.headers, ...added])
+  const most = Math.min(longest, room(topic, key, [...origin.headers, ...added]))
   const { value, headers } = truncated(origin.value, origin.headers, most)
   const written = { key, value, headers: [...headers, ...added] }
   return room(topic, key, written.headers) < (value?.length ?? 0) ? undefined : written
