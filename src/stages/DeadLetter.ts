@@ -20,8 +20,8 @@ import * as Origin from "./failures/Origin.ts"
  * stood is the record that caused it to be emitted: the one to come where that was the wall clock.
  *
  * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`. Where not even
- * the rest fits, the largest of the record's own headers are left out (`-headers` has their number), and its key is cut
- * (`-key-length`): no record is too large to be told about.
+ * the rest fits, those of the record's own headers that find no room are left out (`-headers` has their number), and its key
+ * is cut (`-key-length`): no record is too large to be told about.
  */
 export const to = (topic: Topic<Uint8Array | null>): Route => ({
   writes: [topic],
