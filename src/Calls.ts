@@ -38,13 +38,18 @@ export interface Patient {
 /** What a stage with these options can fail with besides: nothing where they surely have no time-out. */
 export type TimedOutOf<O> = "timeout" extends keyof O ? [O["timeout"]] extends [undefined] ? never : TimedOut : never
 
-/** A throw in what makes or runs the effect of value `i` stops the task, and names the record. */
+/**
+ * A throw in what makes or runs the effect of value `i` stops the task, and names the record. So does an effect that was
+ * interrupted by anybody but its task, as where it waits for a fiber that was: it never comes to anything.
+ */
 const blamed = <A, E, R>(effect: Effect.Effect<A, E, R>, batch: Batch<unknown, unknown>, i: number) =>
   Effect.catchCauseIf(
     effect,
-    (cause) => Cause.hasDies(cause),
-    (cause) => Effect.die(new RecordDefect(batch, i, Cause.squash(cause))),
+    (cause) => Cause.hasDies(cause) || Cause.hasInterruptsOnly(cause),
+    (cause) => Effect.die(new RecordDefect(batch, i, Cause.hasDies(cause) ? Cause.squash(cause) : interrupted)),
   )
+
+const interrupted = new Error("its effect was interrupted, and not by its task")
 
 /** The options of a stage, checked when it is made. */
 export class Calls {

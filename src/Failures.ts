@@ -4,6 +4,7 @@
  */
 import { Context, Effect, type Types } from "effect"
 import { type Batch, type Dropped, type Failed, type Failure, offsetOf, type Outgoing, type Source } from "./Batch.ts"
+import { RecordDefect } from "./Batch.ts"
 import { type Flow, perTask } from "./Flow.ts"
 import { PipelineError } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
@@ -57,19 +58,24 @@ type Unknown<T, F> = {
 
 type Table = Readonly<Record<string, Route<never>>>
 
+/** The names that a table surely has: where one may be absent, what it names stays. */
+export type Named<T> = {
+  [K in keyof T]-?: undefined extends T[K] ? never : K
+}[keyof T]
+
 /**
- * Routes failures by tag. What the table names leaves `F`, what it does not name stays, and a name that cannot occur does
- * not compile. What a route sends commits together with the position of the record.
+ * Routes failures by tag. What the table names leaves `F`, what it does not name, or perhaps not, stays, and a name that
+ * cannot occur does not compile. What a route sends commits together with the position of the record.
  */
 export const route =
   <const T extends { readonly [K in Types.Tags<F>]?: Route<Types.ExtractTag<F, K>> }, F>(table: T & Unknown<T, F>) =>
   <A, E, R>(
     flow: Flow<A, F, E, R>,
-  ): Flow<A, Types.ExcludeTag<F, keyof T & string>, E | PipelineError, R> => {
+  ): Flow<A, Types.ExcludeTag<F, Named<T> & string>, E | PipelineError, R> => {
     const routes = new Map(Object.entries(table as Table))
     return applied(flow, (failed) => routes.get((failed.reason as Failure)._tag), [...routes.values()]) as Flow<
       A,
-      Types.ExcludeTag<F, keyof T & string>,
+      Types.ExcludeTag<F, Named<T> & string>,
       E | PipelineError,
       R
     >
@@ -131,11 +137,11 @@ const settle = <A, F>(
   })
 }
 
-/** What a route makes of a failed record. */
+/** What a route makes of a failed record; a throw in it becomes a defect that names the record. */
 export const send = (route: Route<never>, rejected: Rejected<unknown>) => {
   const { failed, source } = rejected
   const { _tag } = failed.reason as Failure
-  const sent = route.send(rejected as Rejected<never>)
+  const sent = sentBy(route, rejected)
   switch (sent._tag) {
     case "Outgoing":
       return { _tag: "Outgoing", outgoing: { ...sent.outgoing, failure: _tag } } as const
@@ -146,13 +152,33 @@ export const send = (route: Route<never>, rejected: Rejected<unknown>) => {
   }
 }
 
-const stopped = (source: Source, failed: Failed<unknown>): PipelineError => {
-  const { _tag, message } = failed.reason as Failure
-  return new PipelineError({
+const sentBy = (route: Route<never>, rejected: Rejected<unknown>): Sent => {
+  try {
+    return route.send(rejected as Rejected<never>)
+  } catch (cause) {
+    throw new RecordDefect({ source: rejected.source, rows: undefined }, rejected.failed.row, cause)
+  }
+}
+
+const stopped = (source: Source, failed: Failed<unknown>): PipelineError =>
+  new PipelineError({
     reason: "Stopped",
     retriable: false,
-    message:
-      `${_tag} at topic ${source.topic.name} partition ${source.partition} offset ${offsetOf(source, failed.row)}: ` +
-      `${message}. Its route stops the task; nothing from here on was committed`,
+    message: `${described(source, failed)}. Its route stops the task; nothing from here on was committed`,
   })
+
+/** A failure that has come to the end of its flow, against the types: committed, its record would be lost in silence. */
+export const unrouted = (source: Source, failed: Failed<unknown>): PipelineError =>
+  new PipelineError({
+    reason: "Definition",
+    retriable: false,
+    message:
+      `${described(source, failed)}. No route is there for it, although the pipeline's types say so; nothing from ` +
+      "here on was committed",
+  })
+
+const described = (source: Source, { row, reason }: Failed<unknown>): string => {
+  const { _tag, message } = reason as Failure
+  const { topic, partition } = source
+  return `${_tag} at topic ${topic.name} partition ${partition} offset ${offsetOf(source, row)}: ${message}`
 }

@@ -6,7 +6,14 @@ import { keyBytes, row, unitOf, withoutRows, withoutValues } from "./Batch.ts"
  * Two batches made from one batch, as one: values in the order of rows, then of stream time, those of `a` first where both
  * are equal, and whatever both inherited counted once. A row that failed on one side loses what it has on the other.
  */
-export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
+export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> =>
+  underOneClock(weave(a, b))
+
+/**
+ * The same, with each value still under the clock of its own branch: where there are more branches, by which the values of
+ * a row are put in order. When all are together they come `underOneClock`.
+ */
+export const weave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A | B, F | G> => {
   const inherited = new Set<unknown>(a.failed)
   const ofB = b.failed.filter((failure) => !inherited.has(failure))
   const common = new Set<unknown>(b.failed)
@@ -26,6 +33,14 @@ export const interleave = <A, B, F, G>(a: Batch<A, F>, b: Batch<B, G>): Batch<A 
   }
 }
 
+/** No value is under a later clock than its row, or the tick that caused it: that of the branch that is behind. */
+export const underOneClock = <A, F>(batch: Batch<A, F>): Batch<A, F> => {
+  const { time } = batch
+  if (time === undefined) return batch
+  const clock = time.clock.map((at, i) => Math.min(at, time.rowClock[row(batch, i)] ?? time.now))
+  return { ...batch, time: { ...time, clock } }
+}
+
 /** The columns of two batches in row order. */
 const woven = <A, B, F, G>(
   a: Batch<A, F>,
@@ -39,7 +54,6 @@ const woven = <A, B, F, G>(
   const timestamps = new Float64Array(length)
   const clock = new Float64Array(length)
   const rowClock = a.time && b.time && lower(a.time.rowClock, b.time.rowClock)
-  const now = Math.min(a.time?.now ?? Infinity, b.time?.now ?? Infinity)
   let i = 0
   let j = 0
   for (let k = 0; k < length; k++) {
@@ -51,10 +65,10 @@ const woven = <A, B, F, G>(
     if (keys !== undefined) keys[k] = keyBytes(side, at)
     if (units !== undefined) units[k] = unitOf(side, at)
     timestamps[k] = side.time?.timestamps[at] ?? side.source.timestamps[rows[k]!]!
-    clock[k] = Math.min(side.time?.clock[at] ?? -Infinity, rowClock?.[rows[k]!] ?? now)
+    clock[k] = side.time?.clock[at] ?? -Infinity
   }
   const time = a.time && b.time && rowClock &&
-    { timestamps, clock, rowClock, now }
+    { timestamps, clock, rowClock, now: Math.min(a.time.now, b.time.now) }
   return { values, rows, keys, units, time }
 }
 

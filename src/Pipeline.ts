@@ -29,12 +29,12 @@ export type Positions = ReadonlyMap<string, number>
 /** The clock of each topic that a task reads, as it stood at a position; none where nothing was decoded yet. */
 export type Clocks = ReadonlyMap<string, Clock>
 
-/** Where a task starts, which commit brought it there (none yet: `undefined`), and who owned it before. */
+/** Where a task starts, which commit brought it there (none yet: `undefined`), and who may have left something open there. */
 export interface Claim {
   readonly positions: Positions
   readonly clocks: Clocks
   readonly commit: string | undefined
-  readonly previous: { readonly txn: string | null; readonly member: string } | undefined
+  readonly previous: ReadonlyArray<{ readonly txn: string; readonly member: string }>
 }
 
 /** What one task has finished since its last commit. */

@@ -3,6 +3,12 @@
 /** How long a task that writes a repartition topic may be silent before it stops holding the clock back. */
 const idleAfter = 60_000
 
+/**
+ * How much of a time in which nobody writes counts as everybody's silence: after an outage, or a quiet night, those that
+ * speak again a moment later than the first are waited for.
+ */
+const longestPause = 20_000
+
 /** What a writer was last heard to say: its stream time, and when that arrived. */
 export interface Heard {
   readonly time: number
@@ -23,20 +29,25 @@ export const unheard: Clock = { now: -Infinity, since: Infinity, writers: new Ma
 
 /**
  * The stream time of one input. With one writer it is the highest event time so far; with several, the lowest among
- * their own clocks, leaving out those that have written nothing for a minute of arrival time. It never goes back, and it
- * depends on the log alone: not on where batches are cut, nor on when they are read; unless it goes on with the wall clock.
+ * their own clocks, leaving out those that have written nothing for a minute of arrival time, of which a time in which
+ * nobody wrote counts for 20 seconds at most. It never goes back, and it depends on the log alone: not on where batches
+ * are cut, nor on when they are read; unless it goes on with the wall clock.
  */
 export class StreamTime {
   readonly #writers: Map<string, { time: number; arrival: number }>
   #since: number
   /** One that holds stream time back, as far as is known: while it does the others need not be asked. */
   #slowest: Heard | undefined
+  /** The latest arrival. */
+  #last: number
   now: number
 
   constructor({ now, since, writers }: Clock = unheard) {
     this.now = now
     this.#since = since
     this.#writers = new Map(Array.from(writers, ([writer, heard]) => [writer, { ...heard }]))
+    this.#last = since < Infinity ? since : -Infinity
+    for (const { arrival } of this.#writers.values()) if (arrival > this.#last) this.#last = arrival
   }
 
   get clock(): Clock {
@@ -71,6 +82,8 @@ export class StreamTime {
 
   /** Notes what a writer said, without moving stream time. */
   hear(writer: string, time: number, arrival: number): void {
+    this.#pause(arrival - this.#last - longestPause)
+    if (arrival > this.#last) this.#last = arrival
     this.#since = Math.min(this.#since, arrival)
     const known = this.#writers.get(writer)
     if (known === undefined) this.#writers.set(writer, { time, arrival })
@@ -78,6 +91,13 @@ export class StreamTime {
       known.time = Math.max(known.time, time)
       known.arrival = Math.max(known.arrival, arrival)
     }
+  }
+
+  /** Nobody has written for so much longer than counts. */
+  #pause(longer: number): void {
+    if (!(longer > 0 && longer < Infinity)) return
+    this.#since += longer
+    for (const heard of this.#writers.values()) heard.arrival += longer
   }
 }
 

@@ -5,6 +5,7 @@
 import "effect/schema/SchemaJITCompiler/enable"
 import { Buffer, isUtf8 } from "node:buffer"
 import { Duration, Result, Schema, SchemaIssue } from "effect"
+import * as JsonCodec from "./JsonCodec.ts"
 
 /** How the broker discards records: by age or size, by key, or both. */
 export type Cleanup = "delete" | "compact" | "compact,delete"
@@ -64,10 +65,14 @@ export interface Options<A> {
 /** The broker's own default for `max.message.bytes`: 1 MiB plus the overhead of a record batch. */
 export const defaultMaxMessageBytes = 1_048_588
 
-/** Declares a topic whose values are JSON. */
+/**
+ * Declares a topic whose values are JSON. What JSON has no form for is written as the topic's JSON Schema says: dates as text,
+ * numbers that are none as `"NaN"`, nothing as `null`; a value that has no form at all is refused.
+ */
 export const make = <A>(options: Options<A>): Topic<A> => {
-  const decodeValue = Schema.decodeUnknownResult(options.schema)
-  const encodeValue = Schema.encodeResult(options.schema)
+  const codec = JsonCodec.of(options.schema)
+  const decodeValue = Schema.decodeUnknownResult(codec)
+  const encodeValue = Schema.encodeResult(codec)
   return contract(options, {
     decode: (bytes) => {
       if (bytes === null) return Result.fail({ field: "", message: "the value is null (a tombstone)" })

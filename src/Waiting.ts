@@ -29,6 +29,11 @@ export class Waiting {
     })
   }
 
+  /** Between two tries of one value, however soon they follow: waits while the task is to let go. */
+  get pause(): Effect.Effect<void> {
+    return this.wait(this.#task.gate)
+  }
+
   /** Runs an effect that does something. */
   work<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {

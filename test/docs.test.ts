@@ -8,7 +8,10 @@ import { rmSync } from "node:fs"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { format } from "node:util"
+import * as Library from "../src/index.ts"
+import * as Testing from "../src/testing/index.ts"
 import * as Examples from "./support/Examples.ts"
+import * as Links from "./support/Links.ts"
 
 const examples = Examples.all()
 
@@ -43,6 +46,48 @@ describe("the documentation", () => {
       assert.strictEqual(await printed(file), prints)
     }, 30_000)
   }
+})
+
+describe("the pages", () => {
+  const pages = Links.pages()
+
+  it("lead where they say", () => {
+    assert.deepStrictEqual(Links.broken(pages), [])
+  })
+
+  it("are all in the list of pages", () => {
+    const list = pages.get("docs/README.md")!
+    const missing = [...pages.keys()].filter((page) =>
+      page.startsWith("docs/") && page !== "docs/README.md" && !list.includes(`](${page.slice("docs/".length)})`)
+    )
+    assert.deepStrictEqual(missing, [])
+  })
+
+  it("tell of everything that is public", () => {
+    const told = [...pages.values()].map(Links.prose).join("\n")
+    const untold = Object.keys({ ...Library, ...Testing }).filter((name) => !new RegExp(`\`${name}\\b`).test(told))
+    assert.deepStrictEqual(untold, [])
+  })
+})
+
+describe("the finding of links", () => {
+  const page = [
+    "# A `b.c`, d",
+    "## A `b.c`, d",
+    "[x](#a-bc-d-1) [y](#a-bc-d) [z](p.md#q) [v](no.md) [w](https://a)",
+    "```",
+    "# no",
+    "[u](u.md)",
+    "```",
+  ]
+    .join("\n")
+  it("goes by files and headings outside of code", () => {
+    assert.deepStrictEqual([...Links.anchors(page)], ["a-bc-d", "a-bc-d-1"])
+    assert.deepStrictEqual(Links.broken(new Map([["docs/a.md", page], ["docs/p.md", "# Q\n[a](a.md#b)"]])), [
+      "docs/a.md: no.md",
+      "docs/p.md: a.md#b",
+    ])
+  })
 })
 
 describe("the finding of examples", () => {

@@ -2,6 +2,7 @@
 const files: Readonly<Record<string, string>> = {
   clicks: "./clicks.ts",
   collector: "./collector.ts",
+  nexmark: "./nexmark.ts",
   "record-batch": "./record-batch.ts",
 }
 const name = process.argv[2]

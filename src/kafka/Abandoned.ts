@@ -3,9 +3,9 @@
  * are ended no read_committed reader gets past them: for as long as their time-out, a minute.
  */
 import { Effect } from "effect"
-import { changelogTopic, type Claim, type Plan } from "../Pipeline.ts"
+import { changelogTopic, type Plan } from "../Pipeline.ts"
 import type { Cluster, KafkaError, TopicPartition } from "./Cluster.ts"
-import type { Fence } from "./Positions.ts"
+import type { Fence, Predecessor } from "./Positions.ts"
 
 /** How long a partition must stand still before its transaction counts as abandoned: those of the living are shorter. */
 const stillFor = "1 second"
@@ -17,17 +17,16 @@ const stillFor = "1 second"
 export const end = Effect.fnUntraced(function* (
   cluster: Cluster["Service"],
   plan: Plan,
-  claims: ReadonlyArray<Claim>,
+  owners: ReadonlyArray<Predecessor>,
   fence: Fence,
 ): Effect.fn.Return<void, KafkaError> {
-  const owners = new Map(claims.flatMap(({ previous }) => previous?.txn == null ? [] : [[previous.txn, previous]]))
-  if (owners.size === 0) return
+  if (owners.length === 0) return
   const before = yield* heldUp(cluster, plan)
   if (before.size === 0) return
   yield* Effect.sleep(stillFor)
   const after = yield* heldUp(cluster, plan)
   if (!Array.from(before).some(([where, offset]) => after.get(where) === offset)) return
-  yield* Effect.forEach(owners.values(), (owner) => fence(owner), { discard: true })
+  yield* fence(owners)
 })
 
 /** The last stable offsets of partitions that hold records above them. */

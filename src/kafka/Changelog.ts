@@ -194,7 +194,7 @@ export const restore = Effect.fnUntraced(function* <V>(
               `the value at offset ${
                 offsets[i]
               } is not what store ${store.name} holds: it was written by a program whose ` +
-                "state had another schema; give the store a new name, or migrate the topic",
+                "state had another schema; let the store's codec read that too, or give the pipeline a new name",
               false,
             )
           }

@@ -7,7 +7,17 @@ import { Cluster, type GroupIdentity, type KafkaError, retriable } from "./Clust
 import * as Abandoned from "./Abandoned.ts"
 import { asPipelineError, moved, ofCommit } from "./Errors.ts"
 import * as Leaders from "./Leaders.ts"
-import { claim, fencing, ownerOf, partitionsOf, stablePositions, toCommit } from "./Positions.ts"
+import {
+  claim,
+  distinct,
+  fencing,
+  naming,
+  ownerOf,
+  partitionsOf,
+  type Predecessor,
+  stablePositions,
+  toCommit,
+} from "./Positions.ts"
 import { culprits, prepare, type Prepared, without } from "./Prepared.ts"
 import * as Transaction from "./Transaction.ts"
 import * as Writer from "./Writer.ts"
@@ -47,6 +57,8 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     /** Who we were in the group when we last took tasks over: by this name successors know us. */
     let known: GroupIdentity | undefined
     let epoch = 0
+    /** Whom we took tasks over from, until it is known that they have left nothing open: who takes over from us ends that. */
+    let before: ReadonlyArray<Predecessor> = []
 
     let taken = -Infinity
 
@@ -103,7 +115,7 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     ): Effect.fn.Return<Committed, KafkaError | PipelineError> {
       const commitId = `${transactionalId}:${++commits}`
       if (prepared.length === 0) return { commit: commitId, refused }
-      const owner = { txn: transactionalId, member: member.memberId, commit: commitId, epoch }
+      const owner = { txn: transactionalId, member: member.memberId, commit: commitId, epoch, ...naming(before) }
       const outcome = yield* Transaction.run(cluster, transactionalId, writer, {
         records: prepared.flatMap(({ outputs, changes }) => [...outputs, ...changes]),
         member: identity(member),
@@ -133,7 +145,13 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
         known = identity(member)
         epoch = claimed.epoch
         const fence = fencing(cluster, plan.group, settings.transactionTimeout, transactionalId)
-        yield* Effect.forkIn(Effect.ignore(Abandoned.end(cluster, plan, claimed.claims, fence)), scope)
+        const others = distinct([...claimed.claims.flatMap(({ previous }) => previous), ...before])
+        before = others
+        const end = Effect.andThen(
+          Abandoned.end(cluster, plan, others, fence),
+          Effect.sync(() => before = before.filter((one) => !others.includes(one))),
+        )
+        yield* Effect.forkIn(Effect.ignore(end), scope)
         return claimed.claims
       }, Effect.mapError(ofCommit(plan))),
       commit: (work, member) => {

@@ -18,6 +18,10 @@ import {
 import { taskKey } from "./Assignment.ts"
 import { patiently } from "./Retry.ts"
 
+/** Who may have left a transaction open. */
+const Predecessor = Schema.Struct({ txn: Schema.String, member: Schema.String })
+export type Predecessor = typeof Predecessor.Type
+
 /** What stands in a position's metadata. */
 export const Owner = Schema.Struct({
   /** The transactional id of the process that committed; null where it uses no transactions. */
@@ -29,6 +33,8 @@ export const Owner = Schema.Struct({
   clock: Schema.optionalKey(Schema.String),
   /** Higher with every taking over, and never used twice. */
   epoch: Schema.optionalKey(Schema.Int),
+  /** Those before, as long as it is not known that they have left nothing open. The last one is the first. */
+  before: Schema.optionalKey(Schema.Array(Predecessor)),
 })
 export type Owner = typeof Owner.Type
 
@@ -40,6 +46,23 @@ export const ownerOf = (committed: CommittedOffset): Owner | undefined => {
   const decoded = decodeOwner(committed.metadata)
   return decoded._tag === "Some" ? decoded.value : undefined
 }
+
+/** Who of an owner, and of those before it, may have left a transaction open; not who goes by the id `own`. */
+const predecessorsOf = (owner: Owner | undefined, own: string | null): ReadonlyArray<Predecessor> => {
+  if (owner === undefined) return []
+  const { txn, member, before = [] } = owner
+  return (txn === null ? before : [{ txn, member }, ...before]).filter((one) => one.txn !== own)
+}
+
+/** So many that die in a row before they have committed anything are remembered. */
+const remembered = 4
+
+export const distinct = (predecessors: ReadonlyArray<Predecessor>): ReadonlyArray<Predecessor> =>
+  Array.from(new Map(predecessors.map((one) => [`${one.txn} ${one.member}`, one])).values())
+
+/** What names them in the metadata of a position. */
+export const naming = (before: ReadonlyArray<Predecessor>): Pick<Owner, "before"> =>
+  before.length === 0 ? {} : { before: before.slice(0, remembered) }
 
 /** Of the 4096 characters that brokers allow by default, those that a clock may take: names need the others. */
 const clockRoom = 3_000
@@ -87,7 +110,9 @@ export const claim = Effect.fnUntraced(function* (
       member,
       partitions.map((where): OffsetToCommit => {
         const { topic, partition, offset, owner } = withOwner(position(where))
-        const metadata = encodeOwner({ ...owner, txn: transactionalId, member: member.memberId, epoch })
+        const { before: _, ...rest } = owner ?? {}
+        const before = naming(predecessorsOf(owner, transactionalId))
+        const metadata = encodeOwner({ ...rest, txn: transactionalId, member: member.memberId, epoch, ...before })
         return { topic, partition, offset, metadata }
       }),
     ),
@@ -102,7 +127,7 @@ export const claim = Effect.fnUntraced(function* (
       ),
       commit: owned.find(({ commit }) => commit !== undefined)?.commit,
       // What we held ourselves, as another member, leaves nothing to be ended.
-      previous: owned.find(({ owner }) => owner !== undefined && owner.txn !== transactionalId)?.owner,
+      previous: distinct(owned.flatMap(({ owner }) => predecessorsOf(owner, transactionalId))),
     }
   })
   return { epoch, claims }
@@ -137,12 +162,13 @@ export const toCommit = (
 ): ReadonlyArray<OffsetToCommit> =>
   Array.from(positions, ([topic, offset]) => {
     const clock = clocks.get(topic)
-    const metadata = encodeOwner(clock === undefined ? owner : { ...owner, clock: encodeClock(clock, clockRoom) })
+    const room = clockRoom - JSON.stringify(owner.before ?? []).length
+    const metadata = encodeOwner(clock === undefined ? owner : { ...owner, clock: encodeClock(clock, room) })
     return { topic, partition: task.partition, offset, metadata }
   })
 
-/** Ends the undecided work of an owner who has left the group; does nothing while they are in it, or may be. */
-export type Fence = (owner: Owner | undefined) => Effect.Effect<void, KafkaError>
+/** Ends what owners who have left the group have left open; leaves those alone who are in it, or may be. */
+export type Fence = (owners: ReadonlyArray<Predecessor>) => Effect.Effect<void, KafkaError>
 
 /** `own` is our own transactional id, which a member that we were before may have left in the positions. */
 export const fencing = (
@@ -151,12 +177,16 @@ export const fencing = (
   transactionTimeout: number,
   own: string | null = null,
 ): Fence =>
-  Effect.fnUntraced(function* (owner) {
-    if (owner === undefined || owner.txn === null || owner.txn === own) return
+  Effect.fnUntraced(function* (owners) {
+    const others = owners.filter(({ txn }) => txn !== own)
+    if (others.length === 0) return
     const [description] = yield* cluster.describeGroups([group])
-    if (description?.error !== null || description.members.some(({ memberId }) => memberId === owner.member)) return
-    yield* Effect.logInfo(`group ${group}: ${owner.member} is gone and left a transaction open: ending it`)
-    yield* cluster.initProducerId(owner.txn, transactionTimeout)
+    if (description?.error !== null) return
+    for (const { txn, member } of others) {
+      if (description.members.some(({ memberId }) => memberId === member)) continue
+      yield* Effect.logInfo(`group ${group}: ${member} is gone and may have left a transaction open: ending it`)
+      yield* cluster.initProducerId(txn, transactionTimeout)
+    }
   })
 
 /** Committed positions that no transaction is about to move. */
@@ -176,10 +206,10 @@ export const stablePositions = Effect.fnUntraced(function* (
     if (unstable.length === 0) return committed
     if ((yield* Clock.currentTimeMillis) - started >= unstableFor) {
       const owners = (yield* cluster.offsetFetch(group, unstable, false)).map(ownerOf)
-      for (const owner of owners) {
-        if (owner?.txn == null || fenced.has(owner.txn)) continue
-        fenced.add(owner.txn)
-        yield* Effect.ignore(fence(owner))
+      for (const one of distinct(owners.flatMap((owner) => predecessorsOf(owner, null)))) {
+        if (fenced.has(one.txn)) continue
+        fenced.add(one.txn)
+        yield* Effect.ignore(fence([one]))
       }
     }
     yield* Effect.sleep("20 millis")

@@ -2,6 +2,7 @@
 import { Cause, Clock, Effect, Exit, Fiber, Latch, Option, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
 import { departing, fromSource, isEmpty, spent } from "../Batch.ts"
+import { unrouted } from "../Failures.ts"
 import type { AnyFlow } from "../Flow.ts"
 import { monotonic } from "../Pace.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
@@ -177,7 +178,12 @@ export const make = Effect.fnUntraced(function* (
       Stream.provideService(Task, Task.of({ partition: id.partition, read, clock, isDry })),
       Stream.provideService(Logged, Logged.of({ store: open })),
       Stream.provideService(HoldingBack, holdingBack),
-      Stream.runForEach((batch) => Effect.sync(() => emerged(batch as Batch<unknown>))),
+      Stream.runForEach((batch) => {
+        const [failed] = batch.failed
+        return failed === undefined
+          ? Effect.sync(() => emerged(batch as Batch<unknown>))
+          : Effect.fail(unrouted(batch.source, failed))
+      }),
     )
   })
 
@@ -194,15 +200,16 @@ export const make = Effect.fnUntraced(function* (
   const run = (delay: number): Effect.Effect<void, never, unknown> =>
     Effect.flatMap(Effect.exit(attempt), (exit) => {
       if (Exit.isSuccess(exit)) return Effect.void
-      if (Cause.hasInterruptsOnly(exit.cause)) return Effect.failCause(exit.cause) as Effect.Effect<never>
-      if (!mayPass(exit.cause)) {
+      // The task's own interruption ends it and does not come here.
+      const cause = Cause.hasInterruptsOnly(exit.cause) ? Cause.die(interrupted) : exit.cause
+      if (!mayPass(cause)) {
         return Effect.andThen(
-          stop(exit.cause),
-          Effect.logError(`${name} has stopped; its partitions are not read until it is started again`, exit.cause),
+          stop(cause),
+          Effect.logError(`${name} has stopped; its partitions are not read until it is started again`, cause),
         ).pipe(Effect.andThen(options.stopped))
       }
       return Effect.gen(function* () {
-        yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, exit.cause)
+        yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, cause)
         moving = 0
         atHand.clear()
         yield* quiet.open
@@ -263,6 +270,8 @@ export const make = Effect.fnUntraced(function* (
       }),
   }
 })
+
+const interrupted = new Error("a stage was interrupted, and not by its task")
 
 /** A defect or a failure that says so does not pass by itself. */
 const mayPass = (cause: Cause.Cause<unknown>): boolean =>

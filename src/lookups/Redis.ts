@@ -35,16 +35,24 @@ const atFirst = Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "1 s
 /** How long a server may be away when a program starts. */
 const atStart = Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: "15 seconds" }))
 
-/** Connects until the scope ends. A server that is away at the start is waited for, 15 seconds at most. */
+/**
+ * Connects until the scope ends. A server that is away at the start is waited for, 15 seconds at most; an address that is
+ * none is a `RedisError` at once.
+ */
 export const layer = ({ url, patience = "10 seconds" }: Options): Layer.Layer<Redis, RedisError> =>
   Layer.effect(
     Redis,
     Effect.gen(function* () {
       const { createClient } = yield* Effect.promise(() => import("@redis/client"))
       const clock = yield* Clock.clockWith(Effect.succeed)
-      const where = whereOf(url)
+      const where = URL.parse(Redacted.value(url))?.host
+      if (where === undefined) return yield* noAddress
       const connection = yield* Effect.acquireRelease(
-        Effect.sync(() => new Connection(() => clientOf(createClient, url), clock, Duration.toMillis(patience))),
+        Effect.try({
+          try: () => new Connection(() => clientOf(createClient, url), clock, Duration.toMillis(patience)),
+          // What the client throws repeats the address, and with it the password.
+          catch: () => noAddress,
+        }),
         (connection) => Effect.sync(() => connection.close()),
       )
       const use = <A>(run: (client: Client) => Promise<A>): Effect.Effect<A, RedisError> =>
@@ -131,7 +139,10 @@ class Connection {
   }
 }
 
-const whereOf = (url: Redacted.Redacted<string>): string => URL.parse(Redacted.value(url))?.host ?? "its address"
+const noAddress = new RedisError({
+  message: "the address of Redis is none: it is redis://user:password@host:6379/0, or rediss:// for TLS",
+  retriable: false,
+})
 
 /** Of a refusal only the code goes on: its words can repeat a command's arguments. */
 const failure = (cause: unknown, where: string): RedisError => {

@@ -76,9 +76,11 @@ const invalid = (message: string): QueryError => new QueryError({ reason: "Inval
 const numbers = ["partition", "from", "to", "limit"]
 
 const parse = (url: string): Effect.Effect<Question, QueryError> => {
-  const [path = "", query = ""] = url.split("?", 2)
+  const [path = "", ...queries] = url.split("?")
+  const query = queries.join("?")
   const [, , store, key, ...more] = path.split("/").map(decoded)
   if (more.length > 0) return Effect.fail(invalid("a key's slashes are written as %2F"))
+  if (store === undefined && key !== undefined) return Effect.fail(invalid("the store of the key has no name"))
   const known = store === undefined
     ? []
     : key === undefined

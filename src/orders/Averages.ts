@@ -30,9 +30,15 @@ const paid = Fold.make({
   },
   result: (sums): AveragePayment["averages"] =>
     Object.entries(sums).sort(([a], [b]) => a < b ? -1 : 1).map(([currency, { payments, total }]) => (
-      { currency, payments, total, average: Math.round(total / payments) }
+      { currency, payments, total, average: average(total, payments) }
     )),
 })
+
+/** Rounded half up, exactly: a quotient of floating point can end up on the other side of a half. */
+export const average = (total: number, payments: number): number => {
+  const rest = total % payments
+  return (total - rest) / payments + (2 * rest >= payments ? 1 : 0)
+}
 
 /** Payments are keyed by order and averaged by user: they change partitions on the way. */
 export const averages = (naming: Pick<Naming, "prefix">) => {

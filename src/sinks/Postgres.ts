@@ -230,7 +230,7 @@ const open = Effect.fnUntraced(function* <A>(
         // There is no state to be kept, and no clock: a task that is claimed starts anew at the database's position.
         clocks: new Map(),
         commit: undefined,
-        previous: undefined,
+        previous: [],
       }))
     }),
     commit: Effect.fnUntraced(function* (work, member): Effect.fn.Return<Committed, PipelineError> {

@@ -2,6 +2,7 @@
 import { Duration, Effect, Redacted, Schedule, type Scope, Semaphore } from "effect"
 import postgres from "postgres"
 import { PipelineError } from "../Task.ts"
+import { type ArrayType, teach, typesOf } from "./PostgresArrays.ts"
 
 /** What runs statements: on a connection, or in the transaction at hand. */
 export type Sql = postgres.ISql
@@ -25,11 +26,46 @@ export interface Pool {
   readonly transaction: <A, E>(run: (query: Query) => Effect.Effect<A, E>) => Effect.Effect<A, E | PipelineError>
 }
 
-/** One connection, which comes back by itself after it broke. */
-interface Connection {
-  sql: postgres.Sql
-  /** How often it broke, or was replaced. */
-  breaks: number
+interface Informed extends Options {
+  readonly types: ReadonlyArray<ArrayType>
+}
+
+/**
+ * One connection at a time. The driver could connect again by itself, but takes remains of what broke with it: rows of a
+ * former answer, a former failure, bytes that were never sent. So a connection that broke takes its driver with it.
+ */
+class Connection {
+  readonly #options: Informed
+  #driver: postgres.Sql | undefined
+  #isEnded = false
+
+  constructor(options: Informed) {
+    this.#options = options
+  }
+
+  get sql(): postgres.Sql {
+    return this.#driver ??= driverOf(this.#options, (sql) => {
+      if (this.is(sql)) this.giveUp()
+    })
+  }
+
+  /** Whether nothing broke since this was its driver. */
+  is(sql: postgres.Sql): boolean {
+    return this.#driver === sql
+  }
+
+  /** The server ends whatever it is about on the old connection, and rolls it back. */
+  giveUp(): void {
+    if (this.#isEnded) return
+    this.#driver?.end({ timeout: 0 }).catch(() => {})
+    this.#driver = undefined
+  }
+
+  /** For good: its driver refuses whatever comes after. */
+  readonly end = Effect.promise(() => {
+    this.#isEnded = true
+    return this.sql.end({ timeout: 2 })
+  })
 }
 
 /** How long a database may be away when a program starts. */
@@ -43,8 +79,12 @@ export const patience = Schedule.spaced("250 millis").pipe(Schedule.upTo({ durat
 export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<Pool, PipelineError, Scope.Scope> {
+  const types = yield* Effect.scoped(
+    Effect.flatMap(connect({ ...options, types: [] }), ({ sql }) => asked(typesOf(queryOn(sql)))),
+  )
+  const informed: Informed = { ...options, types }
   const idle: Array<Connection> = []
-  for (let i = 0; i < options.connections; i++) idle.push(yield* connect(options))
+  for (let i = 0; i < options.connections; i++) idle.push(yield* connect(informed))
   const places = yield* Semaphore.make(options.connections)
 
   const use = <A, E>(body: (connection: Connection) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
@@ -55,10 +95,14 @@ export const make = Effect.fnUntraced(function* (
         (connection) => Effect.sync(() => void idle.push(connection)),
       ),
     )
+  return {
+    query: (run) => use(({ sql }) => queryOn(sql)(run)),
+    transaction: (run) => use((connection) => transactionOn(options, connection, run)),
+  }
+})
 
-  const query: Query = (run) => use(({ sql }) => queryOn(sql)(run))
-  const ask = query((sql) => sql`select 1`)
-  yield* Effect.catchIf(
+const asked = <A>(ask: Effect.Effect<A, PipelineError>): Effect.Effect<A, PipelineError> =>
+  Effect.catchIf(
     ask,
     (error) => error.retriable,
     (error) =>
@@ -67,28 +111,18 @@ export const make = Effect.fnUntraced(function* (
         Effect.retry(ask, { schedule: patience, while: (error) => error.retriable }),
       ),
   )
-  return { query, transaction: (run) => use((connection) => transactionOn(options, connection, run)) }
-})
 
-const connect = (options: Options): Effect.Effect<Connection, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const connection: Connection = { sql: driverOf(options, (sql) => broken(connection, sql)), breaks: 0 }
-      return connection
-    }),
-    (connection) => Effect.promise(() => connection.sql.end({ timeout: 2 })),
-  )
+const connect = (options: Informed): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.acquireRelease(Effect.sync(() => new Connection(options)), (connection) => connection.end)
 
-const broken = (connection: Connection, sql: postgres.Sql): void => {
-  if (connection.sql === sql) connection.breaks++
-}
-
-const driverOf = (options: Options, broken: (sql: postgres.Sql) => void): postgres.Sql => {
+const driverOf = (options: Informed, broken: (sql: postgres.Sql) => void): postgres.Sql => {
   const timeout = Duration.toMillis(options.lockTimeout)
   const sql = postgres(Redacted.value(options.url), {
     max: 1,
     // A connection that the driver renews between two statements of a transaction would go on outside of it, unnoticed.
     max_lifetime: null,
+    fetch_types: false,
+    connect_timeout: 10,
     backoff: (attempt) => Math.min(1, 3 ** attempt / 100),
     onnotice: () => {},
     onclose: () => broken(sql),
@@ -98,6 +132,7 @@ const driverOf = (options: Options, broken: (sql: postgres.Sql) => void): postgr
       lock_timeout: timeout,
     },
   })
+  teach(sql, options.types)
   return sql
 }
 
@@ -105,7 +140,7 @@ const queryOn = (sql: Sql): Query => (run) => Effect.tryPromise({ try: async () 
 
 /**
  * A transaction that is interrupted, from the moment its begin is sent, or fails is rolled back before the connection is
- * used again, or the connection is replaced; one whose connection broke has been rolled back by the server.
+ * used again, or the connection is given up; one whose connection broke has been rolled back by the server.
  */
 const transactionOn = <A, E>(
   options: Options,
@@ -113,38 +148,24 @@ const transactionOn = <A, E>(
   run: (query: Query) => Effect.Effect<A, E>,
 ): Effect.Effect<A, E | PipelineError> => {
   const { sql } = connection
-  const onConnection = queryOn(sql)
-  const rollback = Effect.timeoutOption(Effect.exit(onConnection((sql) => sql`rollback`)), options.lockTimeout).pipe(
-    Effect.flatMap((answer) => answer._tag === "Some" ? Effect.void : replace(options, connection)),
+  const query: Query = (run) => Effect.suspend(() => connection.is(sql) ? queryOn(sql)(run) : Effect.fail(brokenWithin))
+  const rollback = Effect.timeoutOption(Effect.exit(query((sql) => sql`rollback`)), options.lockTimeout).pipe(
+    Effect.map((answer) => {
+      if (answer._tag === "None") connection.giveUp()
+    }),
   )
-  // Read at once: a break that follows the answer must not be taken for one before it.
-  const begin = onConnection((sql) => sql`begin`.then(() => connection.breaks))
-  const within = (breaks: number, restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>) => {
-    const intact = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | PipelineError> =>
-      Effect.suspend((): Effect.Effect<A, E | PipelineError> =>
-        connection.breaks === breaks ? effect : Effect.fail(brokenWithin)
-      )
-    const query: Query = (run) => intact(onConnection(run))
-    const commit = Effect.flatMap(
-      query((sql) => sql`commit`),
-      // The answer in a transaction with a refused statement, whoever has ignored the refusal.
-      ({ command }) => command === "ROLLBACK" ? Effect.fail(refusedWithin) : Effect.void,
-    )
-    return Effect.onError(restore(Effect.tap(run(query), commit)), () => Effect.ignore(intact(rollback)))
-  }
+  const commit = Effect.flatMap(
+    query((sql) => sql`commit`),
+    // The answer in a transaction with a refused statement, whoever has ignored the refusal.
+    ({ command }) => command === "ROLLBACK" ? Effect.fail(refusedWithin) : Effect.void,
+  )
   return Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.onInterrupt(restore(begin), () => rollback), (breaks) => within(breaks, restore))
+    Effect.andThen(
+      Effect.onInterrupt(restore(query((sql) => sql`begin`)), () => rollback),
+      Effect.onError(restore(Effect.tap(run(query), commit)), () => rollback),
+    )
   )
 }
-
-/** The old connection is closed by and by: its server ends whatever it is about, and rolls it back. */
-const replace = (options: Options, connection: Connection): Effect.Effect<void> =>
-  Effect.sync(() => {
-    const { sql } = connection
-    connection.breaks++
-    connection.sql = driverOf(options, (sql) => broken(connection, sql))
-    sql.end({ timeout: 0 }).catch(() => {})
-  })
 
 const brokenWithin = new PipelineError({
   reason: "Sink",
@@ -163,6 +184,11 @@ const passing = /^(08|53|57|58|40|55P03|25P0[234])/
 
 /** Classes whose messages can repeat what was to be written: data exceptions and violated constraints. */
 const telling = /^2[123]/
+
+/** Whether a statement was refused because of values that it was given or has met (class 22, data exceptions). */
+export const refusesValues = ({ message }: PipelineError): boolean => message.startsWith(`${refused} (SQLSTATE 22`)
+
+const refused = "Postgres refused a statement"
 
 /** Credentials that are not accepted, and a database that does not exist. */
 const connecting = /^(28|3D)/
@@ -197,7 +223,7 @@ const failure = (cause: unknown): PipelineError => {
     reason: "Sink",
     retriable: passing.test(code),
     message: [
-      `Postgres refused a statement (SQLSTATE ${code})`,
+      `${refused} (SQLSTATE ${code})`,
       ...telling.test(code) ? [] : [message],
       ...where.length === 0 ? [] : [where.join(", ")],
     ].join(": "),

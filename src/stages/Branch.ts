@@ -2,7 +2,7 @@
 import { Context, Effect, Pull, Stream } from "effect"
 import type { Batch } from "../Batch.ts"
 import { ask, type Failure, keep, type RecordContext } from "../Batch.ts"
-import { interleave } from "../Interleave.ts"
+import { underOneClock, weave } from "../Interleave.ts"
 import { type AnyFlow, type Flow, fromStream, perTask, type Stage } from "../Flow.ts"
 import * as Topology from "../Topology.ts"
 
@@ -134,11 +134,11 @@ const split = <A, B>(
             branches,
             (through, n) =>
               Effect.map(through(batch, (i) => chosen[i] === n), (made) => {
-                out = interleave(out, made)
+                out = weave(out, made)
               }),
             { discard: true },
           )
-          return Effect.map(through, () => out)
+          return Effect.map(through, () => underOneClock(out))
         }),
     ),
     { stage, insides: insides.map(({ flow }) => flow) },

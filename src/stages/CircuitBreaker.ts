@@ -174,7 +174,8 @@ export const effect = <
         (result) => {
           const failed = Result.isFailure(result) && policy.isCounted(result.failure)
           const settled = breaker.settle(admission, failed ? 0 : 1, failed ? 1 : 0)
-          return failed && policy.holds ? Effect.andThen(settled, again) : Effect.as(settled, result)
+          if (!failed || !policy.holds) return Effect.as(settled, result)
+          return settled.pipe(Effect.andThen(open.waiting.pause), Effect.andThen(again))
         },
       )
     })

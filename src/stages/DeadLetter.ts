@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer"
 import type { Failure, Headers } from "../Batch.ts"
 import type { Rejected, Route, Stage } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
-import { room, truncated } from "./failures/Fitting.ts"
+import { fitted, room } from "./failures/Fitting.ts"
 import * as Origin from "./failures/Origin.ts"
 
 /**
@@ -19,7 +19,9 @@ import * as Origin from "./failures/Origin.ts"
  * Of a value that a fold made of many records, the letter holds the value itself as JSON under its key, and where it
  * stood is the record that caused it to be emitted: the one to come where that was the wall clock.
  *
- * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`.
+ * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`. Where not even
+ * the rest fits, those of the record's own headers that find no room are left out (`-headers` has their number), and its key
+ * is cut (`-key-length`): no record is too large to be told about.
  */
 export const to = (topic: Topic<Uint8Array | null>): Route => ({
   writes: [topic],
@@ -29,7 +31,6 @@ export const to = (topic: Topic<Uint8Array | null>): Route => ({
     const { key, value } = failed.record ?? origin
     const own = failed.record === undefined ? origin.headers : []
     const described = [
-      ...own,
       ...origin.place,
       ...reasonHeaders(rejected),
       ...stage === undefined ? [] : stageHeaders(stage),
@@ -37,10 +38,10 @@ export const to = (topic: Topic<Uint8Array | null>): Route => ({
     const whole = stage?.input === undefined
       ? described
       : [...described, ["millrace-stage-input", stage.input] as const]
-    const headers = room(topic, key, whole) >= (value?.length ?? 0) ? whole : described
+    const about = room(topic, key, [...own, ...whole]) >= (value?.length ?? 0) ? whole : described
     return {
       _tag: "Outgoing",
-      outgoing: { topic: topic.name, key, row: failed.row, ...fitted(topic, key, value, headers) },
+      outgoing: { topic: topic.name, row: failed.row, ...fitted(topic, { key, value, own, about }) },
     }
   },
 })
@@ -61,17 +62,10 @@ export interface Refused {
 
 /** A dead letter for what never was a record, to be sent by a producer: reason headers and truncation as in `to`. */
 export const of = (topic: Topic<Uint8Array | null>, refused: Refused) => {
-  const headers = [...refused.headers, ...reasonHeaders({ failed: refused, ...refused })]
-  return { topic: topic.name, key: refused.key, ...fitted(topic, refused.key, refused.value, headers, refused.most) }
+  const { key, value, headers: own, most } = refused
+  const about = reasonHeaders({ failed: refused, ...refused })
+  return { topic: topic.name, ...fitted(topic, { key, value, own, about }, most) }
 }
-
-const fitted = (
-  topic: Topic<unknown>,
-  key: Uint8Array | null,
-  value: Uint8Array | null,
-  headers: Headers,
-  most = Infinity,
-) => truncated(value, headers, Math.min(most, room(topic, key, headers)))
 
 const stageHeaders = ({ name, attempts, firstFailedAt }: Stage): Headers => [
   ["millrace-stage", Buffer.from(name)],
@@ -79,13 +73,16 @@ const stageHeaders = ({ name, attempts, firstFailedAt }: Stage): Headers => [
   ["millrace-first-failed-at", Buffer.from(new Date(firstFailedAt).toISOString())],
 ]
 
+/** Of a message no more characters are kept: it says what is wrong, and is not what was wrong. */
+const longest = 4_096
+
 const reasonHeaders = (
   { failed: { reason }, program, at }: Pick<Rejected<Failure>, "program" | "at"> & {
     readonly failed: { readonly reason: Failure }
   },
 ): Headers => [
   ["millrace-reason", Buffer.from(reason._tag)],
-  ["millrace-message", Buffer.from(reason.message)],
+  ["millrace-message", Buffer.from(reason.message.slice(0, longest))],
   ["millrace-field", Buffer.from(reason.field ?? "")],
   ["millrace-program", Buffer.from(program.name)],
   ["millrace-version", Buffer.from(program.version)],

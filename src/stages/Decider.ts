@@ -36,7 +36,7 @@ export interface Options<in C, in out E, in out R, in out S> {
   readonly remember?: {
     /** How long a command's result is remembered in stream time, and at most a twenty-fourth longer. 24 hours unless given. */
     readonly window?: Duration.Input
-    /** Of how many of an aggregate's latest commands, from 1 to 10,000; 100 unless given. */
+    /** Of how many of an aggregate's latest commands, from 1 to 10,000; 100 unless given, and no more than 512 KiB of them. */
     readonly atMost?: number
   }
 }

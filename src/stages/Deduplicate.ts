@@ -82,6 +82,8 @@ interface Chunk {
   readonly topic: string
   /** When that step ends; milliseconds. It stands in the key, so that the window may change with the program. */
   readonly until: number
+  /** Counts the entries: places give those of several topics no order, and those of ticks can be the same. */
+  readonly nth: number
   ids: Fingerprints
   /** The first so many of them are forgotten already. */
   gone: number
@@ -99,6 +101,7 @@ class SeenIds<A> {
   #first = 0
   #oldest = 0
   #forgotten = 0
+  #entries = 0
 
   constructor(store: LoggedStore<Fingerprints>, options: Options<A>) {
     this.#store = store
@@ -106,10 +109,11 @@ class SeenIds<A> {
     this.#stepLength = Duration.toMillis(options.window ?? "24 hours") / steps
     this.#atMost = options.atMost ?? 1_000_000
     for (const [key, ids] of store.entries()) {
-      const [until, topic] = key.split(":", 2) as [string, string]
-      this.#chunks.push({ key, topic, until: Number(until), ids, gone: 0 })
+      const [until, topic, , nth] = key.split(":") as [string, string, string, string]
+      this.#chunks.push({ key, topic, until: Number(until), nth: Number(nth), ids, gone: 0 })
+      this.#entries = Math.max(this.#entries, Number(nth))
     }
-    this.#chunks.sort((a, b) => a.until - b.until || a.ids.numbers[0]! - b.ids.numbers[0]!)
+    this.#chunks.sort((a, b) => a.until - b.until || a.nth - b.nth || a.ids.numbers[0]! - b.ids.numbers[0]!)
     // The newest first: an id that was forgotten and came again is the newer one's.
     for (let number = this.#chunks.length - 1; number >= 0; number--) {
       const { ids } = this.#chunks[number]!
@@ -150,7 +154,7 @@ class SeenIds<A> {
       goesOn[i] = 1
       const until = (Math.floor(this.#store.streamTime / this.#stepLength) + 1) * this.#stepLength
       if (fresh?.until !== until || fresh.ids.length === longest) {
-        fresh = this.#goOn(topic, until) ?? this.#begin(topic, until, `${until}:${topic}:${place}`, i)
+        fresh = this.#goOn(topic, until) ?? this.#begin(topic, until, place)
         this.#store.set(fresh.key, fresh.ids)
       }
       fresh.ids.push(this.#fingerprint, place)
@@ -176,16 +180,11 @@ class SeenIds<A> {
     return last
   }
 
-  #begin(topic: string, until: number, name: string, number: number): Chunk {
-    const begun = { key: this.#keyOf(name, number), topic, until, ids: new Fingerprints(), gone: 0 }
+  #begin(topic: string, until: number, place: number): Chunk {
+    const nth = ++this.#entries
+    const begun = { key: `${until}:${topic}:${place}:${nth}`, topic, until, nth, ids: new Fingerprints(), gone: 0 }
     this.#chunks.push(begun)
     return begun
-  }
-
-  /** A key that no other chunk has: ticks of one place may have one each. */
-  #keyOf(name: string, number: number): string {
-    const key = `${name}:${number}`
-    return this.#store.get(key) === undefined ? key : this.#keyOf(name, number + 1)
   }
 
   #idOf(batch: Batch<A, unknown>, i: number): string {

@@ -1,18 +1,14 @@
 /** Results on their way to a topic. */
 import { Buffer } from "node:buffer"
-import { Result, Schema } from "effect"
+import { Schema } from "effect"
 import type { Batch, Failed, Headers, Outgoing } from "../Batch.ts"
 import { ask, fail, failing, keyBytes, type RecordContext, RecordDefect, row } from "../Batch.ts"
 import { each, type Flow, type Stage } from "../Flow.ts"
 import type { Any as AnyTopic, Topic } from "../Topic.ts"
 import { type Change, timeHeader } from "./Change.ts"
+import { encoded, tooLarge, Undeliverable, undeliverable } from "./Record.ts"
 
-/** A value cannot be written to the topic it is meant for: its schema refuses it, or it is too large. */
-export class Undeliverable extends Schema.TaggedError<Undeliverable>()("Undeliverable", {
-  topic: Schema.String,
-  field: Schema.String,
-  message: Schema.String,
-}) {}
+export { Undeliverable }
 
 /** What a value is meant for is none of the topics that its stage names. */
 export class Unroutable extends Schema.TaggedError<Unroutable>()("Unroutable", { message: Schema.String }) {}
@@ -102,9 +98,6 @@ export const table =
       stage: "deliver",
       writes: [topic],
     })(flow)
-
-/** Room for the record batch around one record: with it, a value that fits here fits in the topic. */
-const batchOverhead = 128
 
 const deliver = <A, F>(
   batch: Batch<A, F>,
@@ -212,23 +205,6 @@ const misplaced = <B>(
   if (named !== null && named.equals(key)) return undefined
   return undeliverable(topic, "key", `topic ${topic.name} has another key for this row than its record`)
 }
-
-/** The bytes of a value, or why `topic` does not take it. */
-const encoded = (topic: AnyTopic, value: unknown): Uint8Array | Undeliverable => {
-  const encoded = topic.encode(value)
-  if (Result.isSuccess(encoded)) return encoded.success
-  return undeliverable(topic, encoded.failure.field, encoded.failure.message)
-}
-
-const tooLarge = (topic: AnyTopic, key: Uint8Array | null, value: Uint8Array | null): Undeliverable | undefined => {
-  const size = (value?.length ?? 0) + (key?.length ?? 0) + batchOverhead
-  if (size <= topic.maxMessageBytes) return undefined
-  const message = `${size} bytes do not fit into topic ${topic.name}, which takes ${topic.maxMessageBytes}`
-  return undeliverable(topic, "", message)
-}
-
-const undeliverable = (topic: Topic<unknown>, field: string, message: string): Undeliverable =>
-  new Undeliverable({ topic: topic.name, field, message })
 
 const sending = <A, F>(batch: Batch<A, F>, outgoing: ReadonlyArray<Outgoing>): Batch<A, F> => ({
   ...batch,

@@ -6,7 +6,7 @@ import { Clock, Duration, Effect, FiberSet, type Scope } from "effect"
 import type { Batch, Failed, Failure } from "../Batch.ts"
 import { fail, failing, gather, RecordContext, RecordDefect } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
-import { HoldingBack } from "../Task.ts"
+import { Waiting } from "../Waiting.ts"
 import {
   type Answer,
   type Cached,
@@ -166,11 +166,9 @@ export const by = <A, V, B, U extends OnUnavailable = "value", E2 = never, R2 = 
   return perTask<A, B, G, never, never, E2, Exclude<R2, Scope.Scope>>(
     Effect.gen(function* () {
       const opened = yield* lookup as Effect.Effect<Lookup<V>, E2, Exclude<R2, Scope.Scope> | Scope.Scope>
-      const { hold, release } = yield* HoldingBack
+      const waiting = yield* Waiting.make
       const ask = (keys: ReadonlyArray<string | undefined>, defect: (i: number, cause: unknown) => unknown) =>
-        options.onUnavailable === "hold"
-          ? patiently(opened, keys, defect, { hold, release })
-          : opened.getAll(keys, defect)
+        options.onUnavailable === "hold" ? patiently(opened, keys, defect, waiting) : opened.getAll(keys, defect)
       return <F>(batch: Batch<A, F>) =>
         Effect.suspend(() =>
           Effect.map(
@@ -235,16 +233,14 @@ const patiently = <V>(
   lookup: Lookup<V>,
   keys: ReadonlyArray<string | undefined>,
   defect: (i: number, cause: unknown) => unknown,
-  holding: { hold(): void; release(): void },
+  waiting: Waiting,
 ): Effect.Effect<ReadonlyArray<Answer<V>>> => {
   const ask = (wait: number): Effect.Effect<ReadonlyArray<Answer<V>>> =>
     Effect.flatMap(lookup.getAll(keys, defect), (answers) => {
       const away = answers.find(mayPass)
       if (away === undefined) return Effect.succeed(answers)
       return Effect.logWarning(`${away.message}; the task waits, and asks again in ${wait} ms`).pipe(
-        Effect.andThen(Effect.sync(holding.hold)),
-        Effect.andThen(Effect.sleep(wait)),
-        Effect.andThen(Effect.sync(holding.release)),
+        Effect.andThen(waiting.wait(Effect.sleep(wait))),
         Effect.andThen(ask(Math.min(wait * 2, waits.last))),
       )
     })

@@ -3,8 +3,7 @@ import type { Failed, Failure, Headers } from "../Batch.ts"
 import { offsetOf } from "../Batch.ts"
 import type { Rejected, Route } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
-import { Undeliverable } from "./Deliver.ts"
-import { recordOf } from "./Record.ts"
+import { recordOf, Undeliverable } from "./Record.ts"
 
 /** The record that failed, as it came. */
 export interface Origin {
@@ -24,18 +23,13 @@ export const to = <G extends Failure, A>(topic: Topic<A>, of: (reason: G, origin
   writes: [topic],
   send: ({ source, failed }: Rejected<G>) => {
     const origin = originOf(source, failed)
-    try {
-      const record = recordOf(topic, of(failed.reason, origin), origin.key)
-      if (record instanceof Undeliverable) throw record
-      const { key, value } = record
-      return { _tag: "Outgoing", outgoing: { topic: topic.name, key, value, row: failed.row } }
-    } catch (cause) {
-      throw new Error(
-        `no answer to ${failed.reason._tag} for topic ${topic.name}, at topic ${origin.topic} partition ` +
-          `${origin.partition} offset ${origin.offset}: ${cause instanceof Error ? cause.message : "not an Error"}`,
-        { cause },
-      )
+    const record = recordOf(topic, of(failed.reason, origin), origin.key)
+    if (record instanceof Undeliverable) {
+      const at = record.field === "" ? "" : ` at ${record.field}`
+      throw new Error(`no answer to ${failed.reason._tag} for topic ${topic.name}${at}: ${record.message}`)
     }
+    const { key, value } = record
+    return { _tag: "Outgoing", outgoing: { topic: topic.name, key, value, row: failed.row } }
   },
 })
 

@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
 import type { Changes, Entries } from "../Batch.ts"
+import * as JsonCodec from "../JsonCodec.ts"
 import type { LoggedStore, StoreSpec } from "../Task.ts"
 import { text } from "../Topic.ts"
 import type { Slot } from "./KeyTable.ts"
@@ -51,8 +52,9 @@ export class JournaledStore<V> implements LoggedStore<V> {
     this.name = spec.name
     this.shape = spec.shape
     this.#isParted = spec.isParted === true
-    this.#encode = Schema.encodeSync(spec.value)
-    this.#decode = Schema.decodeUnknownSync(spec.value)
+    const codec = JsonCodec.of(spec.value)
+    this.#encode = Schema.encodeSync(codec)
+    this.#decode = Schema.decodeUnknownSync(codec)
   }
 
   get size(): number {

@@ -84,10 +84,17 @@ export const runWith = <const P extends Pipelines, A, E, R, S = never, E2 = neve
   return running.pipe(
     Effect.scoped,
     Effect.provide(ClusterMemory.layer(options.cluster)),
+    Effect.updateService(Clock.Clock, inWholeMillis),
     Effect.provide(TestClock.layer({ warningDelay: "1 minute" })),
     Random.withSeed(options.seed ?? 1),
   ) as Effect.Effect<A, E | E2 | PipelineError, Left<P, R, S>>
 }
+
+/** Whole milliseconds, as of a real clock: its timers end with one, and no sooner than they are told to. */
+const inWholeMillis = (clock: Clock.Clock): Clock.Clock => ({
+  ...clock,
+  sleep: (duration) => clock.sleep(Duration.millis(Math.ceil(Duration.toMillis(duration)))),
+})
 
 const isList = (pipelines: Pipelines): pipelines is ReadonlyArray<AnyPipeline> => Array.isArray(pipelines)
 
@@ -194,7 +201,7 @@ const make = Effect.fnUntraced(function* (
   return {
     feed: (topic, values) => feed(topic, values, (value, i, keyless) => fromValue(topic, value, i, keyless)),
     feedBytes: (topic, values) => feed(topic, values, (value, _, keyless) => fromBytes(topic, value, keyless)),
-    advance: (duration) => Effect.asVoid(crew.pass(Duration.toMillis(duration), Effect.succeed(false))),
+    advance: (duration) => Effect.asVoid(crew.pass(Math.ceil(Duration.toMillis(duration)), Effect.succeed(false))),
     settle,
     read,
     values: (topic) => Effect.map(read(topic), (records) => records.map(({ value }) => value)),

@@ -1,6 +1,7 @@
 /** State stores as their changelogs hold them. */
 import { Buffer } from "node:buffer"
 import { Effect, Result, Schema } from "effect"
+import * as JsonCodec from "../JsonCodec.ts"
 import { isPositions, stampOf } from "../kafka/Changelog.ts"
 import type { TopicRecord } from "../kafka/ClusterMemory.ts"
 import type { StoreSpec } from "../Task.ts"
@@ -25,7 +26,7 @@ export const entries = (
   { value }: StoreSpec<unknown>,
   records: ReadonlyArray<TopicRecord>,
 ): Effect.Effect<ReadonlyArray<Entry>, DriverError> => {
-  const decode = Schema.decodeUnknownResult(Schema.fromJsonString(value))
+  const decode = Schema.decodeUnknownResult(Schema.fromJsonString(JsonCodec.of(value)))
   const newest = new Map<number, Uint8Array>()
   const last = new Map<string, TopicRecord>()
   for (const record of records) {

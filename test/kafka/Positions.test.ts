@@ -28,7 +28,7 @@ describe("fencing", () => {
       const write = Effect.result(
         cluster.addPartitionsToTxn({ transactionalId: txn, ...producer }, [{ topic: "t", partition: 0 }]),
       )
-      const fence = fencing(cluster, group, 60_000)({ txn, member: memberId })
+      const fence = fencing(cluster, group, 60_000)([{ txn, member: memberId }])
       yield* fence
       assert.strictEqual((yield* write)._tag, "Success")
       yield* cluster.leaveGroup(group, memberId)

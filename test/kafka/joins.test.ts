@@ -108,6 +108,26 @@ describe("a foreign-key join", () => {
       }),
     120_000,
   )
+
+  const exactly = byReference(Guarantee.exactlyOnce())
+  it.effect("does not wait for a table that is idle, whichever it is", () =>
+    Driver.run({ pipelines: exactly }, (driver) =>
+      Effect.gen(function* () {
+        const pairs = Effect.map(driver.latest(Pairs), (rows) =>
+          [...rows].map(([id, { name }]) => `${id} ${name}`).sort())
+        yield* orders(driver, ["o1", "ann", 100])
+        yield* driver.advance("10 seconds")
+        assert.deepStrictEqual(yield* pairs, ["o1 null"])
+        yield* users(driver, ["ann", "Ann", 1], ["ben", "Ben", 900])
+        yield* driver.advance("10 seconds")
+        assert.deepStrictEqual(yield* pairs, ["o1 Ann"])
+        yield* orders(driver, ["o2", "ben", 101])
+        yield* driver.advance("10 seconds")
+        assert.deepStrictEqual(yield* pairs, ["o1 Ann", "o2 Ben"])
+        yield* tombstones(driver, Users, 901, "ben")
+        yield* driver.advance("10 seconds")
+        assert.deepStrictEqual(yield* pairs, ["o1 Ann", "o2 null"])
+      })))
 })
 
 const Joined = Topic.make({ ...common, name: "joined", schema: Pair, key: ["id", ({ id }) => id] })

@@ -235,7 +235,7 @@ describe("taking tasks over", () => {
           return cluster.initProducerId(...args)
         },
       }
-      yield* fencing(unsure, "group", 60_000)({ txn: "alive", member: "member" })
+      yield* fencing(unsure, "group", 60_000)([{ txn: "alive", member: "member" }])
       assert.strictEqual(initialised, 0)
     }).pipe(Effect.provide(kafka)))
 })

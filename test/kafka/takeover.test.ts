@@ -77,6 +77,35 @@ describe("a program", () => {
       assert.isUndefined(Simulation.ended(first))
     }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
 
+  it.effect("ends what the first of several has left open that died in a row, in topics and in changelogs", () =>
+    Effect.gen(function* () {
+      yield* Admin.createTopics(Counting.topics)
+      yield* Simulation.feed(records.slice(0, 60))
+      let deaths = 0
+      const death = Effect.sync(() => {
+        deaths++
+      })
+      const dying = (from: number) =>
+        Effect.gen(function* () {
+          const { network, plan } = Simulation.switched()
+          // The first one's records reach the changelog, and no positions; the others claim its tasks, and no more than that.
+          network.decide = ({ operation, topics }) => {
+            if (from === 0 && operation === "AddOffsetsToTxn") return Faults.crash(death)
+            if (from > 0 && operation === "ListOffsets" && topics.some((topic) => topic.endsWith("changelog"))) {
+              return Faults.crash(death)
+            }
+            return undefined
+          }
+          yield* Simulation.start(pipeline, plan)
+          yield* Simulation.until("its death", Effect.sync(() => deaths > from))
+        })
+      for (let n = 0; n < 4; n++) yield* dying(n)
+      yield* Simulation.start(pipeline, Faults.none)
+      yield* Simulation.feed(records.slice(60))
+      yield* Simulation.until("everything", Simulation.caughtUp, 20_000)
+      assert.strictEqual(deaths, 4)
+    }).pipe(Effect.scoped, Effect.provide(ClusterMemory.layer())))
+
   it.effect("leaves alone what others have open", () =>
     Effect.gen(function* () {
       yield* Admin.createTopics(Copying.topics)

@@ -22,7 +22,7 @@ const tables = Effect.gen(function* () {
     await sql`create table devices (id text primary key, name text, floor int)`
     await sql`insert into devices values ('a', 'pump', 1), ('b', null, 2), ('c', 'fan', null), ('d''; --', 'odd', 4)`
     await sql`create table numbers (id bigint, name text)`
-    await sql`insert into numbers values (1, 'one'), (9007199254740993, 'many')`
+    await sql`insert into numbers values (1, 'one'), (9007199254740993, 'many'), (null, 'nobody')`
   })
   return { url, sql }
 })
@@ -76,12 +76,27 @@ Database.describeWithDatabase("PostgresLookup", () => {
         (yield* numbers.getAll(["1", "9007199254740993", "2"])).map(described),
         [{ name: "one" }, { name: "many" }, "missing"],
       )
-      const [refused] = yield* numbers.getAll(["what a key"])
+      // A key that the database refuses is nobody's fault but its own.
+      const [refused, ...others] = yield* numbers.getAll(["what a key", "3", "4", "nobody", "5"])
       assert.deepStrictEqual(refused, {
         _tag: "Unavailable",
-        reason: "failed",
-        message: "lookup numbers: Postgres refused a statement (SQLSTATE 22P02)",
+        reason: "undecodable",
+        message:
+          "lookup numbers: a value is not what its schema says: key: Postgres refused a statement (SQLSTATE 22P02)",
       })
+      assert.deepStrictEqual(others.map(described), ["missing", "missing", "undecodable", "missing"])
+      assert.deepStrictEqual(
+        (yield* Effect.provideContext(
+          PostgresLookup.all({
+            query: (sql) => sql`select id, name from numbers`,
+            key: "id",
+            row: Schema.Struct({ name: Schema.String }),
+          }),
+          context,
+        )).size,
+        2,
+        "a row without a key is nobody's",
+      )
 
       const all = yield* Effect.provideContext(
         Lookup.reference({

@@ -2,6 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Fiber, Layer, Logger, Redacted, Schedule, Schema } from "effect"
 import { spawnSync } from "node:child_process"
+import { inspect } from "node:util"
 import { createClient } from "@redis/client"
 import { Lookup, RedisLookup } from "../../src/index.ts"
 import * as Redis from "../support/Redis.ts"
@@ -176,6 +177,24 @@ Redis.describeWithRedis("RedisLookup", () => {
       )
     }).pipe(Effect.provide(Logger.layer([]))))
 })
+
+it.effect("refuses at once an address that is none, and does not repeat its password", () =>
+  Effect.gen(function* () {
+    const no = [
+      "",
+      "geheim",
+      "http://u:geheim@h",
+      "redis://u:geheim@h:99999",
+      "redis://u:geheim@h/db",
+      "redis://u:geheim%zz@h",
+    ]
+    for (const url of no) {
+      const failure = yield* Effect.flip(Effect.scoped(Layer.build(RedisLookup.layer({ url: Redacted.make(url) }))))
+      assert.isFalse(failure.retriable)
+      assert.include(failure.message, "the address of Redis is none")
+      assert.notInclude(inspect(failure, { depth: 9 }), "geheim")
+    }
+  }))
 
 it("loads the client only where somebody connects", () => {
   const program = `

@@ -392,6 +392,9 @@ describe("Queries of pipelines at work", () => {
       assert.deepStrictEqual<unknown>(read, odd.toSorted())
       const prefixed = yield* ask("/stores/sums?prefix=a")
       assert.deepStrictEqual<unknown>(prefixed.body.entries.map(({ key }) => key), ["a b?c=d&e", "a/b"])
+      // A question mark needs no encoding in a query (RFC 3986, section 3.4).
+      const marked = yield* ask("/stores/sums?prefix=a%20b?c")
+      assert.deepStrictEqual<unknown>(marked.body.entries.map(({ key }) => key), ["a b?c=d&e"])
 
       const refused = (path: string, code: number, words: string) =>
         Effect.gen(function* () {
@@ -411,6 +414,7 @@ describe("Queries of pipelines at work", () => {
       yield* refused("/stores/sums/ann?partition=2", 400, "partition is a whole number from 0 to 1")
       yield* refused("/stores/sums/ann?from=1", 400, "store sums has no windows")
       yield* refused("/stores/sums/a/b", 400, "slashes are written as %2F")
+      yield* refused("/stores//ann", 400, "has no name")
       for (const path of ["/stores/sums/%E0%A4", "/stores/%zz"]) assert.strictEqual(yield* status(path), 404)
       yield* refused("/stores/sums/ann?pipeline=other", 404, "pipeline other has no store named sums")
       assert.strictEqual(yield* status("/stores/sums/"), 200)

@@ -3,18 +3,20 @@ import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted } from "effect"
 import { Postgres } from "../../src/index.ts"
 import * as Database from "../support/Database.ts"
+import * as Wire from "../support/Wire.ts"
+
+const poolAt = (url: string) =>
+  Effect.map(
+    Layer.build(Layer.fresh(Postgres.layer({ url: Redacted.make(url), connections: 1, lockTimeout: "300 millis" }))),
+    Context.get(Postgres.Postgres),
+  )
 
 /** A pool of one connection, and what others see of its table. */
 const prepare = Effect.gen(function* () {
   const url = yield* Database.fresh
   const sql = yield* Database.connect(url)
   yield* Effect.promise(() => sql`create table numbers (n int not null)`)
-  const pool = Context.get(
-    yield* Layer.build(
-      Layer.fresh(Postgres.layer({ url: Redacted.make(url), connections: 1, lockTimeout: "300 millis" })),
-    ),
-    Postgres.Postgres,
-  )
+  const pool = yield* poolAt(url)
   const numbers = Effect.promise(async () => (await sql`select n from numbers order by n`).map(({ n }) => n as number))
   return { pool, sql, numbers }
 })
@@ -55,6 +57,45 @@ Database.describeWithDatabase("PostgresPool", () => {
       )
       yield* pool.transaction((query) => query(insert(3)))
       assert.deepStrictEqual(yield* numbers, [2, 3])
+    }).pipe(Effect.scoped))
+
+  it.live("knows arrays of every kind, also over connections that broke at whatever moment", () =>
+    Effect.gen(function* () {
+      const url = new URL(yield* Database.fresh)
+      const sql = yield* Database.connect(url.href)
+      yield* Effect.promise(() => sql`create type mood as enum ('fine', 'low')`)
+      const wire = yield* Wire.to(url.hostname, Number(url.port))
+      url.host = `127.0.0.1:${wire.port}`
+      const { query } = yield* poolAt(url.href)
+      const at = new Date(0)
+      const echo = query((sql) =>
+        sql`select ${[1, null, 3]}::int[] as numbers, ${[[1, 2], [3, 4]]}::int[] as nested, ${[]}::int[] as none,
+          ${sql.array([true, false])} as bools, ${sql.array([at])} as times, ${[
+          'a "quoted" \\',
+          "null",
+          "",
+          "{x,y}",
+        ]}::text[] as texts,
+          ${["low"]}::mood[] as moods, array[10, 20]::bigint[] as big`
+      )
+      const expected = {
+        numbers: [1, null, 3],
+        bools: [true, false],
+        times: [at],
+        texts: ['a "quoted" \\', "null", "", "{x,y}"],
+        moods: ["low"],
+        none: [],
+        nested: [[1, 2], [3, 4]],
+        big: ["10", "20"],
+      }
+      // A connection is cut after so many bytes of the server's: while it is opened, while it answers, and after that.
+      for (let bytes = 1; bytes < 1500; bytes += 23) {
+        yield* wire.cut
+        yield* wire.mend
+        wire.cutAfter(bytes)
+        const answer = yield* Effect.retry(echo, { while: (error) => error.retriable, times: 20 })
+        assert.deepStrictEqual<object>({ ...answer[0] }, expected)
+      }
     }).pipe(Effect.scoped))
 
   it.live("does not say that a transaction is committed in which a refusal was ignored", () =>

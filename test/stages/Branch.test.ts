@@ -163,6 +163,42 @@ describe("Branch.match", () => {
       assert.deepStrictEqual(values, ["low 0: 2", "high 0: 1", "high 10: 1"])
     }))
 
+  it.effect("keeps the order of results that one record has closed, also beside a branch that is behind in time", () =>
+    Effect.gen(function* () {
+      const behind = Aggregate.count({ name: "behind", window: Window.tumbling({ size: 100 }), emit: "final" })
+      const window = Window.tumbling({ size: 10, grace: 20 })
+      const starts = decoded.pipe(
+        Aggregate.count({ name: "tens", window, emit: "final" }),
+        Branch.matchBy(({ start }) => start === 0 ? "zero" : start === 10 ? "ten" : "other", {
+          other: (flow) => flow.pipe(behind),
+          ten: (flow) => flow.pipe(Flow.map((result) => result)),
+          zero: (flow) => flow.pipe(Flow.map((result) => result)),
+        }),
+      )
+      const records = [0, 10, 60].map((at) => ({ key: "a", value: event(at, true), timestamp: 0 }))
+      const { batches } = yield* run(starts, new Map([[Events, sources(Events, records, [])]]))
+      assert.deepStrictEqual(batches.flatMap(({ values }) => values.map(({ start }) => start)), [0, 10])
+    }))
+
+  it.effect("does not go ahead of the branch that is behind when the wall clock ticks", () =>
+    Effect.gen(function* () {
+      const behind = Aggregate.count({
+        name: "behind",
+        window: Window.tumbling({ size: 10, grace: 50 }),
+        emit: "final",
+      })
+      const flow = decoded.pipe(
+        Branch.when(({ good }) => good, (flow) => flow.pipe(finals)),
+        Branch.when((value) => !("start" in value) && !value.good, (flow) => flow.pipe(behind)),
+      )
+      const records = [0, 1].map((at) => ({ key: "a", value: event(at, at === 0), timestamp: 0 }))
+      const ticks = [{ before: 2, silence: 20 }]
+      const { batches } = yield* run(flow, new Map([[Events, sources(Events, records, [], { ticks })]]))
+      const [, tick] = batches
+      assert.deepStrictEqual(tick!.values, [{ key: "a", start: 0, end: 10, value: 1, final: true }])
+      assert.deepStrictEqual([...tick!.time!.clock], [tick!.time!.now])
+    }))
+
   it.effect("takes a tag that has no branch, against the types, for a defect at its record", () =>
     Effect.gen(function* () {
       const flow = numbers.pipe(

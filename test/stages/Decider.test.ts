@@ -607,13 +607,13 @@ describe("Reply.to", () => {
       const refused = yield* Effect.exit(through([...record, reading("ann-3", 9)], { flow: answered(() => "") }))
       assert.include(
         String(refused),
-        "no answer to Overdrawn for topic refusals, at topic readings partition 0 offset 2",
+        "at topic readings partition 0 offset 2: Error: no answer to Overdrawn for topic refusals",
       )
       const thrown = yield* Effect.exit(through([reading("ann-3", 9)], {
         flow: answered(() => {
           throw new Error("boom")
         }),
       }))
-      assert.include(String(thrown), "at topic readings partition 0 offset 0: boom")
+      assert.include(String(thrown), "at topic readings partition 0 offset 0: Error: boom")
     }))
 })

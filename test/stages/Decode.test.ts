@@ -61,7 +61,7 @@ describe("Decode.schema", () => {
       assert.deepStrictEqual(failed.map((one) => one.replace(/ms .*/, "")), [
         "1 DecodeError: is not a time since 1970",
         "2 DecodeError: is not a time since 1970",
-        "3 DecodeError: is not a time since 1970",
+        "3 DecodeError: Expected a finite number",
         "4 DecodeError: Missing key",
         "5 DecodeError: the value is null (a tombstone)",
       ])
@@ -88,6 +88,15 @@ describe("Decode.schema", () => {
         "3 DecodeError: is after the year 275760: it is in milliseconds",
       ])
       assert.deepStrictEqual(values, [])
+    }))
+
+  it.effect("fails records without a Kafka timestamp where the contract has no event time", () =>
+    Effect.gen(function* () {
+      const { failed, clock } = yield* decoded(Ingest.topic(Plain).pipe(Decode.schema), ["1"], {
+        topic: Plain,
+        arrival: -1,
+      })
+      assert.deepStrictEqual([failed, clock], [["0 DecodeError: is not a time since 1970"], [-Infinity]])
     }))
 
   it.effect("takes event time from the future where it is not told otherwise", () =>

@@ -69,6 +69,32 @@ describe("Deduplicate", () => {
       assert.deepStrictEqual(batches.flatMap(({ dropped }) => dropped.map(({ reason }) => reason)), ["repeat"])
     }))
 
+  it.effect("forgets the oldest of two topics, also after it was restored", () =>
+    Effect.gen(function* () {
+      const few = Deduplicate.by({ name: "seen", id: (id: string) => id, atMost: 2 })
+      const flow = Ingest.topic(Ids).pipe(Decode.schema, merge(Ingest.topic(Others).pipe(Decode.schema)), few)
+      const from = (start: Start) => {
+        const input = (topic: typeof Ids, given: ReadonlyArray<readonly [id: string, at: number]>) => {
+          const records = given.map(([id, timestamp]) => ({ ...record(id), timestamp }))
+          return [topic, sources(topic, records, [1, 2, 3], { position: start.positions.get(topic) ?? 0 })] as const
+        }
+        return run(
+          flow,
+          new Map([
+            input(Ids, [["x", 1], ["a", 2], ["c", 4], ["b", 5], ["a", 6]]),
+            input(Others, [["b", 3], ["end", 7]]),
+          ]),
+          start,
+        )
+      }
+      const { batches } = yield* from(committed([]))
+      const values = (all: typeof batches) => all.flatMap(({ values }) => values)
+      assert.deepStrictEqual(values(batches), ["x", "a", "b", "c", "a", "end"])
+      const before = batches.slice(0, 3)
+      const after = yield* from(committed(before))
+      assert.deepStrictEqual(values([...before, ...after.batches]), values(batches))
+    }))
+
   it.effect("drops an id that one record brings twice", () =>
     Effect.gen(function* () {
       const flow = Ingest.topic(Ids).pipe(Decode.schema, Flow.flatMap((id) => [id, id]), seen)

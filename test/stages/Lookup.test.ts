@@ -1,6 +1,6 @@
 /** Lookups behind a cache: what is asked of the source, when, and what is answered in its place. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Scope } from "effect"
+import { Clock, Context, Deferred, Effect, Exit, Fiber, Latch, Layer, Logger, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import {
   Admin,
@@ -651,6 +651,34 @@ describe("Lookup.by", () => {
       assert.isAbove(held.length, 10)
       assert.deepStrictEqual(held, held.map((_, i) => i % 2 === 0 ? 1 : -1))
       assert.strictEqual(held.length % 2, 0)
+    }).pipe(Effect.provide(Logger.layer([]))),
+  )
+
+  test(
+    "asks nothing again while its task is to let go",
+    Effect.gen(function* () {
+      const source = sourceOf({ ann: "Ann" })
+      source.before = Effect.fail(away)
+      const names = yield* Lookup.make({ name: "names", getAll: source.getAll })
+      const flow = decoded.pipe(Lookup.by(Effect.succeed(names), {
+        key: ({ id }: Reading) => id,
+        join: (_, found) => found._tag,
+        onUnavailable: "hold",
+      }))
+      const gate = yield* Latch.make(true)
+      const holding = { hold: () => {}, release: () => {}, gate: Effect.asVoid(gate.await) }
+      const fiber = yield* Effect.forkChild(
+        Effect.provideService(run(flow, new Map([[Readings, readings(["ann"])]])), Task.HoldingBack, holding),
+      )
+      yield* TestClock.adjust("10 seconds")
+      yield* gate.close
+      source.take()
+      source.before = Effect.void
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(source.take(), [])
+      yield* gate.open
+      const { batches } = yield* Fiber.join(fiber)
+      assert.deepStrictEqual(batches.flatMap(({ values }) => values), ["Found"])
     }).pipe(Effect.provide(Logger.layer([]))),
   )
 

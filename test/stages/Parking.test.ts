@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Buffer } from "node:buffer"
 import { Entry, Parking } from "../../src/stages/failures/Parking.ts"
+import { sequenceHeader } from "../../src/stages/failures/RetryTopic.ts"
 import type { Written } from "../../src/stages/failures/RetryRecord.ts"
 import { JournaledStore } from "../../src/state/Store.ts"
 import { forSeeds } from "../support/Seeds.ts"
@@ -119,6 +120,50 @@ describe("Parking", () => {
     assert.strictEqual(second.parking.arrive("a", 4, record("a", 5)), "next")
     second.parking.pass("a")
     assert.deepStrictEqual([second.parking.records, second.parking.bytes, second.store.size], [0, 0, 0])
+  })
+
+  it("makes sense of keys of which only a part was written, as without transactions", () => {
+    const { store, parking } = open()
+    const followers = (key: string, ...numbers: ReadonlyArray<number>) => {
+      for (const n of numbers) {
+        parking.follow(key, {
+          ...record(key, n),
+          headers: [["n", Buffer.from(String(n))], [sequenceHeader, digits(n)]],
+        })
+      }
+    }
+    const digits = (n: number) => Buffer.from(String(n))
+    for (const key of ["gap", "gone", "behind", "passed"]) {
+      parking.wait(key, 0, "minute")
+      followers(key, 1, 2, 3, 4)
+    }
+    const log = new Map(store.entries())
+    parking.pass("passed")
+    // Of each the changelog has a part.
+    log.delete("2:gap")
+    log.delete("3:gap")
+    log.delete("key:gone")
+    log.set("key:behind", { first: 0, next: 3, topic: "minute", bytes: 0 })
+    log.set("key:passed", store.get("key:passed")!)
+    for (const n of [2, 3, 4]) log.delete(`${n}:passed`)
+
+    const part = new JournaledStore<Entry>({ name: "parked", value: Entry })
+    for (const [key, entry] of log) part.restore(key, store.encode(entry))
+    const mended = new Parking(part, turn)
+    assert.strictEqual(mended.next("gap"), 3)
+    const passed = mended.pass("gap")
+    assert.deepStrictEqual(passed.map(numberOf), [1, 4])
+    assert.deepStrictEqual(passed.map(({ headers }) => Buffer.from(headers.at(-1)![1]).toString()), ["1", "2"])
+    for (const [i, one] of passed.entries()) {
+      assert.strictEqual(mended.arrive("gap", i + 1, one), "next")
+      mended.pass("gap")
+    }
+    assert.isFalse(mended.isParked("gap"))
+    assert.isFalse(mended.isParked("gone"))
+    assert.deepStrictEqual(mended.pass("behind").map(numberOf), [1, 2])
+    assert.strictEqual(mended.arrive("passed", 1, record("passed", 1)), "next")
+    assert.deepStrictEqual([...part.entries()].map(([name]) => name).sort(), ["key:behind", "key:passed"])
+    assert.strictEqual(restored(part).parking.bytes, mended.bytes)
   })
 
   it("does not take for gone what has come before its topic was at its end", () => {

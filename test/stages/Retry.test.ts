@@ -1,7 +1,20 @@
 /** Records that wait in retry topics, and what is promised of their order. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule } from "effect"
-import { DeadLetter, Deliver, Failures, Flow, Retry } from "../../src/index.ts"
+import { Effect, Schedule, Schema } from "effect"
+import { Buffer } from "node:buffer"
+import {
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Flow,
+  Guarantee,
+  Ingest,
+  Pipeline,
+  Retry,
+  Topic,
+} from "../../src/index.ts"
+import { Driver } from "../../src/testing/index.ts"
 import type { Rec } from "../support/FlowRunner.ts"
 import {
   Attempted,
@@ -113,4 +126,61 @@ describe.each(["kept", "free"] as const)("order %s", (order) => {
         })),
     60_000,
   )
+})
+
+describe("records that are large", () => {
+  const about = { owner: "tests", partitions: 1, description: "Test" }
+  const Padded = Schema.Struct({ n: Schema.Int, pad: Schema.String })
+  const In = Topic.make({ ...about, name: "in", schema: Padded })
+  const Out = Topic.make({ ...about, name: "out", schema: Padded })
+  const topics = Retry.topics({ name: "large", of: In, value: Padded, delays: ["5 seconds"], order: "kept" })
+
+  /** The first one fails once. */
+  const pipeline = () => {
+    let isFirst = true
+    const visit = (padded: typeof Padded.Type) =>
+      Effect.suspend(() => {
+        const fails = isFirst
+        isFirst = false
+        return fails ? Effect.fail(new TimedOut({ message: "slow" })) : Effect.succeed(padded)
+      })
+    return Pipeline.make(
+      "large",
+      Ingest.topic(In).pipe(
+        Decode.schema,
+        Failures.handle({ name: "visit" }, Flow.effect(visit), {
+          TimedOut: Failures.later(topics, DeadLetter.to(Dlt)),
+        }),
+        Deliver.to(Out),
+        Failures.routeAll(DeadLetter.to(Dlt)),
+      ),
+      Guarantee.exactlyOnce(),
+    )
+  }
+  const padded = (n: number, size: number) => JSON.stringify({ n, pad: "x".repeat(size) })
+
+  it.effect("wait behind others of their key as far as the log of what waits holds them, and else fail alone", () =>
+    Driver.run({ pipelines: pipeline() }, (driver) =>
+      Effect.gen(function* () {
+        const sizes = [0, 450_000, 1_000, 950_000, 0]
+        yield* driver.feedBytes(In, sizes.map((size, n) => ({ key: "key", value: padded(n, size) })))
+        yield* driver.settle
+        assert.deepStrictEqual((yield* driver.values(Out)).map((value) => value!.n), [0, 1, 2, 4])
+        const letters = yield* driver.letters(Dlt)
+        assert.deepStrictEqual(letters.map(({ reason, value }) => [reason, value]), [[
+          "Unretriable",
+          padded(3, 950_000),
+        ]])
+      })))
+
+  it.effect("do not wait where their key is too large for that log", () =>
+    Driver.run({ pipelines: pipeline() }, (driver) =>
+      Effect.gen(function* () {
+        // Every byte of it is two in the log.
+        const key = Buffer.alloc(600_000, 0xfe)
+        yield* driver.feedBytes(In, [0, 1].map((n) => ({ key, value: padded(n, 0) })))
+        yield* driver.settle
+        assert.deepStrictEqual((yield* driver.values(Out)).map((value) => value!.n), [1])
+        assert.deepStrictEqual((yield* driver.letters(Dlt)).map(({ reason }) => reason), ["TimedOut"])
+      })))
 })

@@ -1,6 +1,6 @@
 /** What stands in retry topics, what comes of it, and what does not where it is damaged or forged. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Schedule, Schema } from "effect"
+import { Clock, Effect, Fiber, Schedule, Schema, SchemaTransformation } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import {
@@ -141,6 +141,51 @@ describe("A record that waits", () => {
         90_000,
       ])
       assert.isUndefined(batch!.clockAfter)
+    }))
+
+  it.effect("waits for its whole delay where that is no whole number of milliseconds, nor the time", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(start + 0.25)
+      const topics = Retry.topics({
+        name: "charge",
+        of: Orders,
+        value: Order,
+        delays: ["100 seconds", { milliseconds: 100_000 / 3 }],
+        order: "kept",
+      })
+      const { visit } = visiting((_, visits) => visits === 1)
+      const flow = decoded.pipe(
+        Failures.handle({ name: "visit" }, Flow.effect(visit), {
+          TimedOut: Failures.later(topics, DeadLetter.to(Dlt)),
+        }),
+      )
+      const first = yield* through(flow, [[Orders, [record(7)]]])
+      const [waiting] = first.batches[0]!.outgoing
+      const again = yield* through(flow, [[topics.levels[0]!, [back(waiting!, start)]]], first.start)
+      assert.isAtLeast(again.took, 100_000)
+      assert.deepStrictEqual(again.batches[0]!.failed, [])
+      assert.deepStrictEqual(again.batches[0]!.values.map(({ n }) => n), [7])
+    }))
+
+  it.effect("is not sent where what is written of its values could not be read again", () =>
+    Effect.gen(function* () {
+      // Writes 1 as a text that it does not read.
+      const Careless = Schema.String.pipe(
+        Schema.decodeTo(
+          Schema.Finite,
+          SchemaTransformation.transform({ decode: Number, encode: (n) => n === 1 ? "one" : String(n) }),
+        ),
+      )
+      const topics = Retry.topics({ name: "halves", of: Orders, value: Careless, delays: ["1 minute"], order: "kept" })
+      const flow = decoded.pipe(
+        Flow.map(({ n }) => n),
+        Failures.handle({ name: "visit" }, Flow.effect((_: number) => Effect.fail(slow)), {
+          TimedOut: Failures.later(topics, DeadLetter.to(Dlt)),
+        }),
+      )
+      const { batches } = yield* through(flow, [[Orders, [record(1), record(2)]]])
+      const sent = batches[0]!.outgoing.map(({ topic, row }) => [topic, row])
+      assert.deepStrictEqual(sent, [["dlt", 0], ["halves.retry.1", 1]])
     }))
 
   it.effect("goes through every topic, and is a dead letter of its first place then", () =>

@@ -2,8 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Schema } from "effect"
 import { type Batch, keyBytes, offsetOf, row } from "../../src/Batch.ts"
-import { DeadLetter, Decode, Deliver, Failures, Flow, Guarantee, Ingest, Pipeline } from "../../src/index.ts"
-import { Join, Topic } from "../../src/index.ts"
+import { Aggregate, DeadLetter, Decode, Deliver, Failures, Flow, Guarantee, Ingest, Pipeline } from "../../src/index.ts"
+import { Join, Topic, Window } from "../../src/index.ts"
 import { Driver } from "../../src/testing/index.ts"
 import { committed, type Rec, run, sources, type Start } from "../support/FlowRunner.ts"
 import { forSeeds } from "../support/Seeds.ts"
@@ -99,6 +99,53 @@ const failures = (batches: ReadonlyArray<Batch<unknown, { readonly _tag: string 
   )
 
 describe("a join of two streams", () => {
+  it.effect("knows what a tick has caused from what the next record causes, after a restart too", () =>
+    Effect.gen(function* () {
+      const counts = left.pipe(
+        Aggregate.count({ name: "counts", window: Window.tumbling({ size: 10, grace: 20 }), emit: "final" }),
+        Flow.map(({ key, start }) => ({ key, at: start })),
+      )
+      const flow = counts.pipe(
+        Join.stream(counts.pipe(Flow.filter(() => true)), {
+          name: "pairs",
+          within: 10,
+          grace: 100,
+          left: Event,
+          right: Event,
+          join: (left, right) => `${name(left)} ${name(right)}`,
+        }),
+      )
+      const of = (start?: Start, ticks = [{ before: 2, silence: 20 }, { before: 2, silence: 10 }]) =>
+        run(
+          flow,
+          new Map([[
+            Left as Topic.Any,
+            sources(Left, [100, 112, 121, 155].map(rec), [], { position: start?.positions.get(Left) ?? 0, ticks }),
+          ]]),
+          start,
+        )
+      const values = (batches: ReadonlyArray<Batch<string, unknown>>) => batches.flatMap(({ values }) => values)
+      const { batches } = yield* of()
+      assert.deepStrictEqual(values(batches), [
+        "a100 a100",
+        "a110 a100",
+        "a100 a110",
+        "a110 a110",
+        "a120 a110",
+        "a110 a120",
+        "a120 a120",
+      ])
+      for (const [restartAfter, left] of [[2, [{ before: 2, silence: 10 }]], [3, []]] as const) {
+        const before = batches.slice(0, restartAfter)
+        const after = yield* of(committed(before), [...left])
+        assert.deepStrictEqual(
+          values([...before, ...after.batches]),
+          values(batches),
+          `begun anew after ${restartAfter}`,
+        )
+      }
+    }))
+
   it.effect("takes in both ends of its bound, and nothing a millisecond beyond", () =>
     Effect.gen(function* () {
       const bound = { before: 5, after: 10 } as const

@@ -103,7 +103,7 @@ export const byHand = (records: ReadonlyArray<Raw>): ByHand => {
   const averages = new Map(Array.from(sums, ([user, currencies]) => [
     user,
     Array.from(currencies, ([currency, { payments, total }]): Average => (
-      { currency, payments, total, average: Math.floor(total / payments + 0.5) }
+      { currency, payments, total, average: Number((2n * BigInt(total) + BigInt(payments)) / (2n * BigInt(payments))) }
     )).sort((a, b) => a.currency < b.currency ? -1 : 1),
   ]))
   return { ...counts, rejected, events, averages }

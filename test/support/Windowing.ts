@@ -22,7 +22,8 @@ export const ids = Fold.contramap(
   ({ id }: { readonly id: string }) => id,
 )
 
-export type Records = ReadonlyArray<readonly [key: string | null, at: number]>
+/** Keys and event times; without a time it is a tombstone. */
+export type Records = ReadonlyArray<readonly [key: string | null, at: number | null]>
 
 export interface Options {
   readonly window: Window.Any
@@ -45,7 +46,11 @@ export const batches = (
   Effect.gen(function* () {
     const aggregate = Aggregate.windowed({ name: "w", window: window as Window.Session, fold: ids, emit })
     const flow = Ingest.topic(Events).pipe(Decode.schema, aggregate)
-    const all = records.map(([key, at], i) => ({ key, value: JSON.stringify({ id: `${i}`, at }), timestamp: 0 }))
+    const all = records.map(([key, at], i) => ({
+      key,
+      value: at === null ? null : JSON.stringify({ id: `${i}`, at }),
+      timestamp: 0,
+    }))
     const from = (start?: Start) => {
       const position = start?.positions.get(Events) ?? 0
       return run(flow, new Map([[Events as Topic.Any, sources(Events, all, cuts, { position })]]), start)

@@ -8,6 +8,8 @@ export interface Wire {
   readonly cut: Effect.Effect<void>
   /** Takes connections and bytes, and passes nothing on. */
   readonly block: Effect.Effect<void>
+  /** Ends the next connection once its server has sent so many bytes, the last of which are passed on. */
+  readonly cutAfter: (bytes: number) => void
   /** Passes on what was held, and takes connections again. */
   readonly mend: Effect.Effect<void>
 }
@@ -18,6 +20,7 @@ class Forwarding {
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
   #isBlocked = false
+  #cutAfter: number | undefined
   port = 0
 
   constructor(host: string, to: number) {
@@ -46,10 +49,19 @@ class Forwarding {
     for (const socket of this.#sockets) socket.pause()
   })
 
+  readonly cutAfter = (bytes: number): void => {
+    this.#cutAfter = bytes
+  }
+
   #join(client: Socket, server: Socket): void {
+    let left = this.#cutAfter ?? Number.POSITIVE_INFINITY
+    this.#cutAfter = undefined
     for (const [from, to] of [[client, server], [server, client]] as const) {
       this.#sockets.add(from)
-      from.on("data", (bytes) => to.write(bytes)).on("error", () => {}).on("close", () => {
+      from.on("data", (bytes: Buffer) => {
+        if (from === client || (left -= bytes.length) > 0) to.write(bytes)
+        else if (left + bytes.length > 0) to.end(bytes.subarray(0, left + bytes.length), () => from.destroy())
+      }).on("error", () => {}).on("close", () => {
         this.#sockets.delete(from)
         to.destroy()
       })

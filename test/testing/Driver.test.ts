@@ -188,6 +188,23 @@ describe("a run", () => {
       })))
 })
 
+describe("the clock of a run", () => {
+  it.effect("shows whole milliseconds, as every real one, also after waiting for parts of one", () =>
+    Driver.run({ pipelines: [] }, (driver) =>
+      Effect.gen(function* () {
+        const seen: Array<number> = []
+        const from = yield* Clock.currentTimeMillis
+        const waiting = Effect.andThen(
+          Effect.sleep({ milliseconds: 1.5 }),
+          Effect.map(Clock.currentTimeMillis, (now) => void seen.push(now - from)),
+        )
+        yield* Effect.forkChild(Effect.repeat(waiting, { times: 2 }))
+        yield* driver.advance("10.5 millis")
+        assert.deepStrictEqual(seen, [2, 4, 6])
+        assert.strictEqual((yield* Clock.currentTimeMillis) - from, 11)
+      })))
+})
+
 describe("a seed", () => {
   const outcome = (seed: number) =>
     Driver.run(

@@ -55,3 +55,13 @@ const kept = checked.pipe(
 )
 //! this guarantee keeps no changelog, but the flow has logged state
 export const stateful = Pipeline.make("stateful", kept, rows)
+
+// What a table perhaps names, or perhaps gives up without a route, has failed.
+declare const perhaps: { readonly Gone?: Failures.Route }
+declare const route: Failures.Route | undefined
+const half = checked.pipe(
+  Failures.handle({ name: "visit" }, visit, { Slow: Failures.retry(Schedule.recurs(3), route), ...perhaps }),
+  Failures.route(rest),
+)
+//! "unrouted failures": "Gone" | "Slow"
+export const optional = Pipeline.make("optional", half, Guarantee.exactlyOnce())

@@ -17,3 +17,9 @@ const counted = checked.pipe(
 )
 //! "unrouted failures": "Late"
 export const late = Pipeline.make("late", counted, Guarantee.atLeastOnce())
+
+// What a table perhaps names is not routed.
+declare const perhaps: { readonly InvalidClick?: Failures.Route }
+const half = checked.pipe(Failures.route({ DecodeError: DeadLetter.to(Dlt), ...perhaps }))
+//! "unrouted failures": "InvalidClick"
+export const optional = Pipeline.make("optional", half, Guarantee.exactlyOnce())

@@ -1,13 +1,24 @@
 /** The aggregates of one task: their states, and what was answered to their commands. */
-import { Result, Schema } from "effect"
+import { Buffer } from "node:buffer"
+import { Result, Schema, SchemaAST } from "effect"
 import type { Batch, Failed, Outgoing } from "../../Batch.ts"
 import { fail, failing, gather, keyBytes, offsetOf, RecordDefect, row, units } from "../../Batch.ts"
+import * as JsonCodec from "../../JsonCodec.ts"
 import type { LoggedStore } from "../../Task.ts"
 import { type Decided, type Decider, type Publishing, type Recorded, Undecidable } from "./Decision.ts"
 import { Undeliverable } from "../Deliver.ts"
 import { recordOf } from "../Record.ts"
 import { type Aggregate, type Remembered, Steps } from "./Remembered.ts"
 import { groupKey, type Keyless } from "../Window.ts"
+
+/**
+ * The most bytes of one aggregate's results, as they are logged: half of what an entry of the changelog may take, by the
+ * brokers' default. The other half is for its state.
+ */
+const mostBytes = 512 * 1024
+
+/** A bound on what is logged of a result beside its id, its topic and its events. */
+const around = 160
 
 /** What a command has come to. */
 type Verdict<C, E, R> = Decided<C, E> | { readonly reason: R | Keyless | Undecidable | Undeliverable }
@@ -19,7 +30,12 @@ export class Aggregates<C, E, R, S> {
   readonly #topics: ReadonlySet<string>
   readonly #encodeRejection: (rejection: R) => unknown
   readonly #decodeRejection: (rejected: unknown) => R
+  /** Whether events are logged as they are. */
+  readonly #isPlain: boolean
+  readonly #encodeEvents: (events: ReadonlyArray<E>) => unknown
   readonly #steps: Steps
+  /** How many bytes the results of an aggregate take, as far as it was asked. */
+  readonly #bytes = new WeakMap<Aggregate<E, S>, number>()
   /** The row at hand, and for which keys it is read again. */
   #row = -1
   readonly #isReadAgain = new Map<string, boolean>()
@@ -33,8 +49,12 @@ export class Aggregates<C, E, R, S> {
     this.#decider = decider
     this.#publishing = publishing
     this.#topics = new Set(publishing?.topics.map(({ name }) => name))
-    this.#encodeRejection = Schema.encodeSync(decider.rejection)
-    this.#decodeRejection = Schema.decodeUnknownSync(decider.rejection)
+    const rejection = JsonCodec.of(decider.rejection)
+    this.#encodeRejection = Schema.encodeSync(rejection)
+    this.#decodeRejection = Schema.decodeUnknownSync(rejection)
+    const { event } = decider
+    this.#isPlain = JsonCodec.of(event) === event && SchemaAST.toEncoded(event.ast) === event.ast
+    this.#encodeEvents = Schema.encodeSync(JsonCodec.of(Schema.Array(decider.event)))
     this.#steps = new Steps(decider.remember.window)
     for (const [key, { results }] of store.entries()) for (const { at } of results) this.#steps.note(key, at)
   }
@@ -102,7 +122,9 @@ export class Aggregates<C, E, R, S> {
     }
     if (known === undefined && isReadAgain) return { reason: forgotten }
     if (aggregate !== undefined && known !== undefined) {
-      if (!isReadAgain) this.#store.set(key, { ...aggregate, last: after(aggregate.last, topic, offset) })
+      if (!isReadAgain) {
+        this.#set(key, { ...aggregate, last: after(aggregate.last, topic, offset) }, this.#bytes.get(aggregate))
+      }
       if (known.accepted === undefined) return { reason: this.#decodeRejection(known.rejected) }
       const events = recorded(key, commandId, known.accepted.after, known.accepted.events)
       const isItself = isReadAgain && known.topic === topic && known.offset === offset
@@ -118,17 +140,22 @@ export class Aggregates<C, E, R, S> {
     const version = aggregate?.version ?? 0
     const result = decider.decide(state, command)
     if (Result.isFailure(result)) {
-      this.#remember(key, aggregate, { ...about, rejected: this.#encodeRejection(result.failure) }, state, version)
+      const rejected = { ...about, rejected: this.#encodeRejection(result.failure) }
+      const size = this.#sizeOf(rejected)
+      if (size > mostBytes) return { reason: oversized }
+      this.#remember(key, aggregate, rejected, size, state, version)
       return { reason: result.failure }
     }
     const happened = result.success
+    const accepted = { ...about, accepted: { after: version, events: happened } }
+    const size = this.#sizeOf(accepted)
+    if (size > mostBytes) return { reason: oversized }
     let next = state
     for (const event of happened) next = decider.evolve(next, event)
     const events = recorded(key, commandId, version, happened)
     const undeliverable = this.#publish(batch, i, events, published)
     if (undeliverable !== undefined) return undeliverable
-    const accepted = { after: version, events: happened }
-    this.#remember(key, aggregate, { ...about, accepted }, next, version + happened.length)
+    this.#remember(key, aggregate, accepted, size, next, version + happened.length)
     return { key, command, commandId, outcome: "accepted", events }
   }
 
@@ -160,18 +187,45 @@ export class Aggregates<C, E, R, S> {
     key: string,
     aggregate: Aggregate<E, S> | undefined,
     result: Remembered<E>,
+    size: number,
     state: S,
     version: number,
   ): void {
     const results = aggregate === undefined ? [result] : [...aggregate.results, result]
     const { atMost } = this.#decider.remember
-    this.#store.set(key, {
+    let bytes = size + (aggregate === undefined ? 0 : this.#bytesOf(aggregate))
+    let first = 0
+    while (results.length - first > atMost || bytes > mostBytes) bytes -= this.#sizeOf(results[first++]!)
+    this.#set(key, {
       state,
       version,
-      results: results.length > atMost ? results.slice(-atMost) : results,
+      results: first === 0 ? results : results.slice(first),
       last: after(aggregate?.last ?? {}, result.topic, result.offset),
-    })
+    }, bytes)
     this.#steps.note(key, result.at)
+  }
+
+  #set(key: string, aggregate: Aggregate<E, S>, bytes: number | undefined): void {
+    if (bytes !== undefined) this.#bytes.set(aggregate, bytes)
+    this.#store.set(key, aggregate)
+  }
+
+  #bytesOf(aggregate: Aggregate<E, S>): number {
+    return this.#bytes.get(aggregate) ?? aggregate.results.reduce((bytes, result) => bytes + this.#sizeOf(result), 0)
+  }
+
+  /**
+   * At most so many bytes are logged for it. Only what could be too much, with as many more as are remembered, is measured
+   * exactly; this throws where the schema of events refuses one.
+   */
+  #sizeOf({ id, topic, accepted, rejected }: Remembered<E>): number {
+    if (this.#isPlain) {
+      const bound = JsonCodec.bound(accepted === undefined ? rejected : accepted.events) + JsonCodec.bound(id) +
+        topic.length + around
+      if (bound * this.#decider.remember.atMost <= mostBytes) return bound
+    }
+    const json = JSON.stringify([id, accepted === undefined ? rejected : this.#encodeEvents(accepted.events)])
+    return Buffer.byteLength(json) + topic.length + around
   }
 
   /** Moves stream time, and forgets what its window has left behind. */
@@ -219,6 +273,12 @@ const unidentified = new Undecidable({
   reason: "Unidentified",
   field: "command id",
   message: "the command's id is empty",
+})
+const oversized = new Undecidable({
+  reason: "Oversized",
+  field: "",
+  message:
+    `what has come of the command takes more than the ${mostBytes} bytes that are remembered: nothing has happened`,
 })
 const forgotten = new Undecidable({
   reason: "Forgotten",

@@ -60,6 +60,7 @@ export class Undecidable extends Schema.TaggedError<Undecidable>()("Undecidable"
   reason: Schema.Literals([
     "Misaddressed", // its record's key is not its aggregate: the state is in another task
     "Unidentified", // its id is empty
+    "Oversized", // what has come of it is too large to be remembered: nothing has happened
     "Forgotten", // it was decided before a crash, and so many came behind it that its result is forgotten
   ]),
   field: Schema.String,

@@ -1,6 +1,6 @@
 /** Trying records again where they stand, while what comes after them waits. */
 import { Clock, Duration, Effect, Metric, Pull, Schedule } from "effect"
-import type { Batch, Failed, Failure } from "../../Batch.ts"
+import { type Batch, type Failed, type Failure, RecordDefect } from "../../Batch.ts"
 import { HoldingBack } from "../../Task.ts"
 import { nested } from "../../Waiting.ts"
 import { Held } from "./Held.ts"
@@ -76,7 +76,10 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
         const unit = failure.unit ?? failure.row
         const attempts = (tried.get(unit)?.attempts ?? 0) + 1
         tried.set(unit, { attempts, firstFailedAt: tried.get(unit)?.firstFailedAt ?? at })
-        const delay = yield* delays.of(unit, attempts, reason, at)
+        const delay = yield* Effect.catchDefect(
+          delays.of(unit, attempts, reason, at),
+          (cause) => Effect.die(new RecordDefect({ source: batch.source, rows: undefined }, failure.row, cause)),
+        )
         const isUndone = delay !== undefined || failure.kept === true && triesAgain(policies, reason._tag)
         if (isUndone) undone.push(failure)
         if (delay === undefined) failed.push(isUndone ? undoing(failure) : failure)

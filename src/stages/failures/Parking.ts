@@ -2,7 +2,15 @@
 import { Buffer } from "node:buffer"
 import { Schema } from "effect"
 import type { LoggedStore } from "../../Task.ts"
+import { defaultMaxMessageBytes } from "../../Topic.ts"
 import { sizeOf, type Written } from "./RetryRecord.ts"
+import { sequenceHeader } from "./RetryTopic.ts"
+
+/** The most bytes of an entry's key and value in the log: the brokers' default, without what is around them. */
+const largestEntry = defaultMaxMessageBytes - 1_024
+
+/** How many bytes one byte of a record is in the log at most: of a header's name, where it is escaped. */
+const growth = 6
 
 /** A key of which something waits: its records are numbered from the one that failed. */
 const Key = Schema.Struct({
@@ -23,6 +31,7 @@ const Follower = Schema.Struct({
   headers: Schema.Array(Schema.Tuple([Schema.String, Schema.Uint8ArrayFromBase64])),
 })
 type Follower = typeof Follower.Type
+const encodeFollower = Schema.encodeSync(Follower)
 
 export type Entry = Key | Follower
 export const Entry: Schema.Codec<Entry, unknown> = Schema.Union([Key, Follower])
@@ -49,23 +58,36 @@ export class Parking {
   /** `turn` is the topic of those whose turn it is. */
   constructor(store: LoggedStore<Entry>, turn: string) {
     this.#store = store
+    const keys: Array<string> = []
     for (const [name, entry] of store.entries()) {
-      if ("next" in entry) {
-        this.records += entry.next - entry.first
-        this.bytes += entry.bytes
-        const topic = entry.topic ?? turn
-        const expected = this.#expected.get(topic)
-        if (expected === undefined) this.#expected.set(topic, new Map([[ofKey(name), entry]]))
-        else expected.set(ofKey(name), entry)
-      } else {
+      if ("next" in entry) keys.push(ofKey(name))
+      else {
         const colon = name.indexOf(":")
         this.#keep(name.slice(colon + 1), Number(name.slice(0, colon)), sizeOf(entry))
       }
+    }
+    for (const key of this.#followers.keys()) this.#mend(key)
+    for (const key of keys) {
+      if (!this.#followers.has(key)) this.#mend(key)
+      const known = this.#get(key)!
+      this.records += known.next - known.first
+      this.bytes += known.bytes
+      const topic = known.topic ?? turn
+      const expected = this.#expected.get(topic)
+      if (expected === undefined) this.#expected.set(topic, new Map([[key, known]]))
+      else expected.set(key, known)
     }
   }
 
   isParked(key: string): boolean {
     return this.#get(key) !== undefined
+  }
+
+  /** Whether the log can say of a key that it waits, and can hold a record that waits behind others of it. */
+  fits(key: string, record?: Written): boolean {
+    const name = Buffer.byteLength(key) + 64
+    if (record === undefined || (name + sizeOf(record)) * growth <= largestEntry) return name <= largestEntry
+    return name + Buffer.byteLength(JSON.stringify(encodeFollower(asFollower(record)))) <= largestEntry
   }
 
   /** The number that the key's next record will have. */
@@ -171,6 +193,37 @@ export class Parking {
     return { gone, released }
   }
 
+  /**
+   * Makes sense of a key that was written in part, which happens without transactions. What is not behind the key's first
+   * record goes: it was sent before, or is read again and follows anew. So does a gap behind a first one that waits while
+   * nothing is on its way: what it was for is read again too.
+   */
+  #mend(key: string): void {
+    const known = this.#get(key)
+    const sizes = this.#followers.get(key) ?? new Map<number, number>()
+    const { first, next, topic, bytes } = known ?? { first: 0, next: 0, topic: null, bytes: 0 }
+    for (const sequence of sizes.keys()) if (sequence <= first || sequence >= next) this.#drop(key, sequence)
+    if (topic === null || bytes > 0) return
+    let end = first + 1
+    for (const sequence of [...sizes.keys()].sort((a, b) => a - b)) {
+      if (sequence !== end) {
+        const record = numbered(this.#store.get(followerName(key, sequence)) as Follower, end)
+        this.#drop(key, sequence)
+        this.#put(key, end, record, sizeOf(record))
+      }
+      end++
+    }
+    if (end !== next) this.#set(key, { ...known!, next: end })
+  }
+
+  #drop(key: string, sequence: number): void {
+    const sizes = this.#followers.get(key)!
+    this.bytes -= sizes.get(sequence)!
+    sizes.delete(sequence)
+    if (sizes.size === 0) this.#followers.delete(key)
+    this.#store.delete(followerName(key, sequence))
+  }
+
   #get(key: string): Key | undefined {
     return this.#store.get(keyName(key)) as Key | undefined
   }
@@ -179,12 +232,8 @@ export class Parking {
     this.#store.set(keyName(key), entry)
   }
 
-  #put(key: string, sequence: number, { value, headers, ...record }: Written, size: number): void {
-    this.#store.set(followerName(key, sequence), {
-      key: copy(record.key!),
-      value: value && copy(value),
-      headers: headers.map(([name, value]) => [name, copy(value)]),
-    })
+  #put(key: string, sequence: number, record: Written, size: number): void {
+    this.#store.set(followerName(key, sequence), asFollower(record))
     this.#keep(key, sequence, size)
   }
 
@@ -195,6 +244,21 @@ export class Parking {
     else sizes.set(sequence, size)
   }
 }
+
+/** A record that says so at another number. */
+const numbered = ({ headers, ...record }: Follower, sequence: number): Follower => {
+  const at = headers.findLastIndex(([name]) => name === sequenceHeader)
+  return at === -1 ? { headers, ...record } : {
+    ...record,
+    headers: headers.with(at, [sequenceHeader, Buffer.from(String(sequence))]),
+  }
+}
+
+const asFollower = ({ key, value, headers }: Written): Follower => ({
+  key: copy(key!),
+  value: value && copy(value),
+  headers: headers.map(([name, value]) => [name, copy(value)]),
+})
 
 /** What is kept must not keep the whole fetch that it came with. */
 const copy = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes)

@@ -1,6 +1,6 @@
 /** What a stage does about a failure before it gives the record up. */
 import { Schedule, type Types } from "effect"
-import type { Route } from "../../Failures.ts"
+import type { Named, Route } from "../../Failures.ts"
 import type { Logged, Task } from "../../Task.ts"
 import type { Order, RetryTopics, Unretriable } from "../Retry.ts"
 
@@ -83,16 +83,16 @@ export type Occurring<T, F> = unknown extends F ? unknown : [Exclude<keyof T, Ty
 : { readonly "the stages inside do not fail with": Exclude<keyof T, Types.Tags<F>> }
 
 /** Whether a record can come out of a policy as failed as it went in. */
-type Leaves<P> = P extends { readonly then: infer Then } ? [Then] extends [undefined] ? true : Leaves<Then> : false
+type Leaves<P> = P extends { readonly then: infer Then } ? undefined extends Then ? true : Leaves<Then> : false
 
 /** The tags that a table leaves nothing of. */
-type Settled<T> = { [K in keyof T]: Leaves<T[K]> extends true ? never : K }[keyof T] & string
+type Settled<T> = { [K in Named<T>]: true extends Leaves<T[K]> ? never : K }[Named<T>] & string
 
 type OrderOf<P> = P extends { readonly topics: { readonly order: infer O } } ? O
   : P extends { readonly then: infer Then } ? OrderOf<Then>
   : never
 
-type Orders<T> = { [K in keyof T]: OrderOf<T[K]> }[keyof T]
+type Orders<T> = { [K in keyof T]-?: OrderOf<T[K]> }[keyof T]
 
 /** What can be wrong with a record after a table: what it leaves, and records of retry topics that cannot be tried. */
 export type Left<T, F> =

@@ -38,20 +38,26 @@ export interface Group {
 }
 
 /**
- * What a stage was given of a group, as it is written; `undefined` where its schema refuses a value.
+ * What a stage was given of a group, as it is written; `undefined` where its schema refuses a value, or what it writes of it
+ * (null for a number that is none).
  */
 export const inputOf = <A>(input: Topic<ReadonlyArray<A>>, batch: Batch<A, unknown>, { from, to }: Group) => {
   const encoded = input.encode(batch.values.slice(from, to))
-  return Result.isSuccess(encoded) ? encoded.success : undefined
+  if (Result.isFailure(encoded)) return undefined
+  return Result.isSuccess(input.decode(encoded.success)) ? encoded.success : undefined
 }
 
-/** The record that waits for a group; `undefined` where it does not fit. A value that is too large is cut. */
+/**
+ * The record that waits for a group; `undefined` where it does not fit. A value that is too large, or longer than
+ * `longest`, is cut: what the stage was given stands beside it.
+ */
 export const write = (
   batch: Batch<unknown, unknown>,
   group: Group,
   input: Uint8Array,
   { topic, stage, attempts, reason, firstFailedAt, due, sequence }: Waiting,
   at: number,
+  longest = Infinity,
 ): Written | undefined => {
   const { time } = batch
   const key = keyBytes(batch, group.from) ?? null
@@ -59,12 +65,12 @@ export const write = (
   const added: Array<readonly [string, Uint8Array]> = [
     [Names.stageHeader, Buffer.from(stage)],
     [Names.attemptsHeader, Buffer.from(String(attempts))],
-    [Names.dueHeader, Buffer.from(String(due))],
+    [Names.dueHeader, Buffer.from(String(Math.ceil(due)))],
     [Names.inputHeader, input],
     ...origin.place,
   ]
   if (reason !== undefined) added.push([Names.reasonHeader, Buffer.from(reason)])
-  if (firstFailedAt !== undefined) added.push([Names.firstFailedHeader, Buffer.from(String(firstFailedAt))])
+  if (firstFailedAt !== undefined) added.push([Names.firstFailedHeader, Buffer.from(String(Math.floor(firstFailedAt)))])
   if (sequence !== undefined) added.push([Names.sequenceHeader, Buffer.from(String(sequence))])
   if (time !== undefined) {
     const times = time.timestamps.subarray(group.from, group.to)
@@ -74,7 +80,7 @@ export const write = (
     ])
   }
   if (!sameBytes(key, origin.key)) added.push([Names.keyHeader, origin.key ?? nothing])
-  const most = room(topic, key, [...origin.headers, ...added])
+  const most = Math.min(longest, room(topic, key, [...origin.headers, ...added]))
   const { value, headers } = truncated(origin.value, origin.headers, most)
   const written = { key, value, headers: [...headers, ...added] }
   return room(topic, key, written.headers) < (value?.length ?? 0) ? undefined : written

@@ -127,6 +127,7 @@ export class Settling<A, G> {
   ): boolean {
     const topic = set?.levels[this.#level?.level ?? 0]
     if (set === undefined || topic === undefined) return false
+    if (group.key !== undefined && !this.#context.parking!.fits(group.key)) return false
     const sequence = group.sequence ?? (group.key === undefined || this.#level !== undefined ? undefined : 0)
     const record = this.#waiting(group, set, topic, { ...tried, reason }, sequence)
     if (record === undefined) return false
@@ -142,7 +143,11 @@ export class Settling<A, G> {
   #follow(group: Group): void {
     const { name, parking, set } = this.#context
     const untried = { attempts: 0, reason: undefined, firstFailedAt: undefined }
-    const record = this.#waiting(group, set!, set!.turn!, untried, parking!.next(group.key!))
+    const waiting = (longest?: number) =>
+      this.#waiting(group, set!, set!.turn!, untried, parking!.next(group.key!), longest)
+    const fitting = (record: RetryRecord.Written | undefined) =>
+      record !== undefined && parking!.fits(group.key!, record) ? record : undefined
+    const record = fitting(waiting()) ?? fitting(waiting(0))
     if (record === undefined) {
       const message =
         `stage ${name} cannot let the record wait behind others of its key: it is too large, or its schema ` +
@@ -164,12 +169,13 @@ export class Settling<A, G> {
     topic: RetryTopic,
     tried: RetryRecord.Tried,
     sequence: number | undefined,
+    longest?: number,
   ): RetryRecord.Written | undefined {
     const { name, clock } = this.#context
     const at = clock.currentTimeMillisUnsafe()
     const input = RetryRecord.inputOf(set.input, this.#batch, group)
     const waiting = { ...tried, topic, stage: name, due: at + topic.delay, sequence }
-    return input && RetryRecord.write(this.#batch, group, input, waiting, at)
+    return input && RetryRecord.write(this.#batch, group, input, waiting, at, longest)
   }
 
   /** Sends a record to one of the stage's own topics; nothing that fails takes it back. */

@@ -67,12 +67,12 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     this.#period = periodAt(store.streamTime, period)
     for (const slot of this.#part.slots) {
       const [, , changedAt] = slot.value!
-      if (window.timeout !== undefined) this.#deadlines.push(changedAt! + window.timeout, slot)
+      if (window.timeout !== undefined) this.#deadlines.push(lastOf(slot) + window.timeout, slot)
       if (mode === "periods" && periodAt(changedAt!, period) === this.#period) this.#change(slot)
     }
   }
 
-  /** Results are of the time at which they come about: where there is no stream time yet, of their last record's. */
+  /** Results are of the time at which they come about. */
   get clock(): number {
     return this.#store.streamTime
   }
@@ -83,12 +83,10 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     while (this.#deadlines.next <= now) {
       const due = this.#deadlines.next
       const slot = this.#deadlines.pop()!
-      const [records, open, last] = slot.value!
-      // What came before there was stream time is counted from the first there is.
-      const changedAt = last === -Infinity ? now : last!
-      if (changedAt !== last) this.#part.write(slot, [records, open, changedAt])
-      if (changedAt + timeout! > due) {
-        this.#deadlines.push(changedAt + timeout!, slot)
+      if (slot.value === undefined) continue
+      const last = lastOf(slot)
+      if (last + timeout! > due) {
+        this.#deadlines.push(last + timeout!, slot)
         continue
       }
       this.#emitOpen(slot, true, Buffer.from(slot.key), due, step)
@@ -96,9 +94,8 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     }
     if (mode !== "periods" || periodAt(now, period) === this.#period) return
     this.#period = periodAt(now, period)
-    const isOver = ({ value }: Slot<Counting<S>>) => value === undefined || periodAt(value[2]!, period) !== this.#period
-    const changed = this.#changed.filter(isOver).sort((a, b) => a.key < b.key ? -1 : 1)
-    this.#changed = this.#changed.filter((slot) => !isOver(slot))
+    const changed = this.#changed.sort((a, b) => a.key < b.key ? -1 : 1)
+    this.#changed = []
     for (const slot of changed) this.#emitOpen(slot, false, Buffer.from(slot.key), now, step)
   }
 
@@ -125,8 +122,13 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
     const counting: Counting<S> = this.#isTimed ? [records, kept, now] : [records, kept]
     if (slot === undefined) {
       slot = this.#part.add(key, counting)
-      if (timeout !== undefined) this.#deadlines.push(now + timeout, slot)
-    } else this.#part.write(slot, counting)
+      if (timeout !== undefined) this.#deadlines.push(lastOf(slot) + timeout, slot)
+    } else {
+      // A deadline by records' own times may be too late by stream time.
+      const wasUnknown = slot.value![2] === -Infinity
+      this.#part.write(slot, counting)
+      if (timeout !== undefined && wasUnknown) this.#deadlines.push(lastOf(slot) + timeout, slot)
+    }
     step.folded++
     if (mode === "updates") {
       if (slot.mark > 0) this.#waiting[slot.mark - 1] = undefined
@@ -174,6 +176,13 @@ export class CountWindows<A, S, B> implements Timed<A, Counted<B>, Keyless> {
 const openOf = <S>(slot: Slot<Counting<S>> | undefined): ReadonlyArray<Open<S>> =>
   slot?.value === undefined ? none : OneOrMany.listed(slot.value[1])
 
+/** When a result came about; by its records' own times where stream time was not known yet. */
 const timeOf = ({ end }: Counted<unknown>, now: number): number => now === -Infinity ? end : now
+
+/** When the last record came; by the records' own times where stream time was not known yet. */
+const lastOf = <S>(slot: Slot<Counting<S>>): number => {
+  const changedAt = slot.value![2]!
+  return changedAt === -Infinity ? Math.max(-Infinity, ...openOf(slot).map(([, end]) => end)) : changedAt
+}
 
 const none: ReadonlyArray<never> = []

@@ -1,0 +1,26 @@
+/** What is measured: a stage of the library, and the same work by hand. */
+import type { Flow } from "../../../src/index.ts"
+import type { Drivable } from "./drive.ts"
+import type { Loop } from "./hand/loop.ts"
+import type { Reading, Shape } from "./input.ts"
+
+export type Readings = Flow.Flow<Reading>
+
+export interface Operator {
+  readonly name: string
+  /** Whether it keeps something of each key: its cost is measured as keys grow. */
+  readonly isKeyed?: true
+  /** For two sides: of how many records one is of the right one. */
+  readonly rightOneIn?: number
+  /** Values come as they stand in their topic, and not decoded. */
+  readonly isRaw?: true
+  /** Records that it takes a second or two to work on, in thousands; 500 unless given. */
+  readonly thousands?: number
+  /**
+   * What must be equal to what the loop makes: all values in order unless given; in any order; of each key the last; or the
+   * records that it sends. For the last two the loop answers `[key, value]`.
+   */
+  readonly compared?: "unordered" | "last" | "outgoing"
+  flow(left: Readings, right: Readings, shape: Shape): Drivable
+  loop(shape: Shape): Loop
+}

@@ -1,0 +1,10 @@
+/** All that is measured, in the order of its table. */
+import type { Operator } from "../operator.ts"
+import { folds } from "./folds.ts"
+import { joins } from "./joins.ts"
+import { limits } from "./limits.ts"
+import { topics } from "./topics.ts"
+import { values } from "./values.ts"
+import { windows } from "./windows.ts"
+
+export const operators: ReadonlyArray<Operator> = [...values, ...limits, ...topics, ...windows, ...folds, ...joins]
