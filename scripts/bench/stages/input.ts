@@ -106,6 +106,8 @@ function* pieces(
     const piece = watch.without(() => {
       const piece: Array<Prepared> = []
       for (let next = all.next(); !next.done; next = all.next()) if (piece.push(as(next.value)) === atATime) break
+      // Twice, and it is old: what is measured does not pay for carrying it about.
+      for (let i = 0; i < 2; i++) void globalThis.gc!({ type: "minor", execution: "sync" })
       return piece
     })
     if (piece.length === 0) return
