@@ -111,6 +111,7 @@ function* pieces(
       return piece
     })
     if (piece.length === 0) return
-    yield* piece
+    // One by one let go, so that none is kept by where it came from.
+    for (let next = piece.shift(); next !== undefined; next = piece.shift()) yield next
   }
 }
