@@ -1,7 +1,7 @@
 /**
  * What every operator of the stage library takes in memory, beside the same work in a plain loop; how that grows with
  * keys; and the goals. Results are compared before anything is measured; a figure is of a process of its own, the best of
- * twice as many runs as told.
+ * twice as many runs as told (with 1,000,000 keys, of as many).
  * `npm run bench -- stages [--only PART-OF-A-NAME] [--runs 2] [--no-keys] [--no-goals] [--no-broker]`
  */
 import { parseArgs } from "node:util"
