@@ -199,14 +199,27 @@ export const gather = <A, B, F>(batch: Batch<A, F>, values: ReadonlyArray<B>, fr
   return {
     ...batch,
     values,
-    rows: rows === undefined ? from : from.map((i) => rows[i]!),
-    keys: keys && Array.from(from, (i) => keys[i]!),
-    units: units && pick(units, from),
-    time: time && { ...time, timestamps: pick(time.timestamps, from), clock: pick(time.clock, from) },
+    rows: rows === undefined ? from : rowsAt(rows, from),
+    keys: keys && keysAt(keys, from),
+    units: units && numbersAt(units, from),
+    time: time && { ...time, timestamps: numbersAt(time.timestamps, from), clock: numbersAt(time.clock, from) },
   }
 }
 
-const pick = (column: Float64Array, from: Uint32Array): Float64Array => {
+// One function for each kind of column: one for all is slower by far.
+const rowsAt = (column: Uint32Array, from: Uint32Array): Uint32Array => {
+  const picked = new Uint32Array(from.length)
+  for (let k = 0; k < from.length; k++) picked[k] = column[from[k]!]!
+  return picked
+}
+
+const keysAt = (column: ReadonlyArray<Uint8Array | null>, from: Uint32Array): ReadonlyArray<Uint8Array | null> => {
+  const picked = new Array<Uint8Array | null>(from.length)
+  for (let k = 0; k < from.length; k++) picked[k] = column[from[k]!]!
+  return picked
+}
+
+const numbersAt = (column: Float64Array, from: Uint32Array): Float64Array => {
   const picked = new Float64Array(from.length)
   for (let k = 0; k < from.length; k++) picked[k] = column[from[k]!]!
   return picked

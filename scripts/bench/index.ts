@@ -1,6 +1,7 @@
-/** `npm run bench [-- NAME ...]`: clicks (the default), collector or record-batch, each described in its own file. */
+/** `npm run bench [-- NAME ...]`: clicks (the default), stages, collector or record-batch, each described in its own file. */
 const files: Readonly<Record<string, string>> = {
   clicks: "./clicks.ts",
+  stages: "./stages.ts",
   collector: "./collector.ts",
   nexmark: "./nexmark.ts",
   "record-batch": "./record-batch.ts",

@@ -3,6 +3,7 @@ import { Effect, Schema } from "effect"
 import { ask, type Batch, drop, fail, failing, type RecordContext } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { monotonic, Pace, type Rate } from "../Pace.ts"
+import { type Linked, LruMap } from "../state/LruMap.ts"
 import { Waiting } from "../Waiting.ts"
 
 /** A value came faster than its rate allows. */
@@ -52,10 +53,9 @@ export const by = <A, const X extends Excess = "delay">(
   const waitOf = (batch: Batch<A, unknown>, buckets: Buckets, now: number): number => {
     let longest = 0
     for (let i = 0; i < batch.values.length; i++) {
-      const name = nameOf(batch, i)
-      const bucket = pace.take(buckets.get(name), now)
-      buckets.set(name, bucket)
-      longest = Math.max(longest, pace.wait(bucket, now))
+      const bucket = buckets.of(nameOf(batch, i))
+      bucket.level = pace.take(bucket.level, now)
+      longest = Math.max(longest, pace.wait(bucket.level, now))
     }
     return longest
   }
@@ -64,12 +64,10 @@ export const by = <A, const X extends Excess = "delay">(
   const excessOf = (batch: Batch<A, unknown>, buckets: Buckets, now: number): ReadonlyArray<number> => {
     const beyond: Array<number> = []
     for (let i = 0; i < batch.values.length; i++) {
-      const name = nameOf(batch, i)
-      const before = buckets.get(name)
-      const bucket = pace.take(before, now)
-      const goesOn = pace.wait(bucket, now) === 0
-      buckets.set(name, goesOn ? bucket : before)
-      if (!goesOn) beyond.push(i)
+      const bucket = buckets.of(nameOf(batch, i))
+      const level = pace.take(bucket.level, now)
+      if (pace.wait(level, now) === 0) bucket.level = level
+      else beyond.push(i)
     }
     return beyond
   }
@@ -96,26 +94,30 @@ export const by = <A, const X extends Excess = "delay">(
   ) as Stage<A, A, X extends "fail" ? Throttled : never>
 }
 
+class Bucket implements Linked {
+  readonly key: string
+  level: number = Pace.full
+  newer: this | undefined
+  older: this | undefined
+
+  constructor(key: string) {
+    this.key = key
+  }
+}
+
 /** The buckets of the keys that came last. */
 class Buckets {
-  readonly #atMost: number
-  readonly #byKey = new Map<string, number>()
+  readonly #byKey: LruMap<Bucket>
 
   constructor(atMost: number) {
-    this.#atMost = atMost
+    this.#byKey = new LruMap(atMost)
   }
 
-  get(key: string): number {
-    return this.#byKey.get(key) ?? Pace.full
-  }
-
-  set(key: string, bucket: number): void {
-    this.#byKey.delete(key)
-    this.#byKey.set(key, bucket)
-    if (this.#byKey.size <= this.#atMost) return
-    for (const oldest of this.#byKey.keys()) {
-      this.#byKey.delete(oldest)
-      return
-    }
+  of(key: string): Bucket {
+    const known = this.#byKey.get(key)
+    if (known !== undefined) return known
+    const bucket = new Bucket(key)
+    this.#byKey.add(bucket)
+    return bucket
   }
 }

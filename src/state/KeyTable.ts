@@ -8,6 +8,8 @@ export class Slot<V> {
   /** Of the batch that changed it last. */
   version: number
   mark = 0
+  /** The last merge of changes that has met it. */
+  merge = 0
 
   constructor(key: string, value: V | undefined, version: number) {
     this.key = key

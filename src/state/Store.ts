@@ -5,7 +5,6 @@ import type { Changes, Entries } from "../Batch.ts"
 import * as JsonCodec from "../JsonCodec.ts"
 import type { LoggedStore, StoreSpec } from "../Task.ts"
 import { text } from "../Topic.ts"
-import type { Slot } from "./KeyTable.ts"
 import { type Journal, JournaledPart } from "./Part.ts"
 
 /** What a batch found before it changed the store. */
@@ -279,9 +278,14 @@ export const merge = (list: ReadonlyArray<Entries>): Entries => {
   return list.every((one) => one instanceof Changed) ? lastOfSlots(list) : new Map(list.flatMap((one) => [...one]))
 }
 
-/** By slot, for a look-up by key costs more than all else. A key that was removed and came again has two. */
+let merges = 0
+
+/**
+ * By slot, which says whether it was met: a look-up by key, or in a set, costs more than all else. A key that was removed
+ * and came again has two.
+ */
 const lastOfSlots = (list: ReadonlyArray<Changed<unknown>>): Entries => {
-  const seen = new Set<Slot<unknown>>()
+  const merge = ++merges
   const entries: Array<readonly [string, unknown]> = []
   for (let n = list.length - 1; n >= 0; n--) {
     const { journals, values } = list[n]!
@@ -289,8 +293,8 @@ const lastOfSlots = (list: ReadonlyArray<Changed<unknown>>): Entries => {
       const { part: { prefix }, slots } = journals[j]!
       for (let i = slots.length - 1; i >= 0; i--) {
         const slot = slots[i]!
-        if (seen.has(slot)) continue
-        seen.add(slot)
+        if (slot.merge === merge) continue
+        slot.merge = merge
         entries.push([prefix + slot.key, values[j]![i]])
       }
     }

@@ -34,8 +34,8 @@ export const span = 180_000
 const start = 1_767_225_600_000
 const batchSize = 1_000
 
-/** How many batches are prepared at a time, and how many are in a commit: 100 ms at half a million records a second. */
-export const atATime = 50
+/** How many batches are prepared at a time: few, so that they die as young as what a fetch has brought. */
+const inPiece = 4
 
 /** The batches of one side. */
 function* batches(topic: typeof Lefts, { records, keys }: Shape, seed: number): Generator<Prepared> {
@@ -105,10 +105,11 @@ function* pieces(
   for (;;) {
     const piece = watch.without(() => {
       const piece: Array<Prepared> = []
-      for (let next = all.next(); !next.done; next = all.next()) if (piece.push(as(next.value)) === atATime) break
+      for (let next = all.next(); !next.done; next = all.next()) if (piece.push(as(next.value)) === inPiece) break
       return piece
     })
     if (piece.length === 0) return
-    yield* piece
+    // One by one let go, so that none is kept by where it came from.
+    for (let next = piece.shift(); next !== undefined; next = piece.shift()) yield next
   }
 }

@@ -23,17 +23,16 @@ export const tokens = (perSecond: number) => {
   }
 }
 
-/** Ids that came lately, at most so many. */
+/** Ids that came lately, at most so many: a set, and a ring that says which is the oldest. */
 export const recent = (atMost: number) => {
   const seen = new Set<string>()
+  const ring = new Array<string>(atMost)
+  let added = 0
   return (id: string): boolean => {
     if (seen.has(id)) return false
+    if (added >= atMost) seen.delete(ring[added % atMost]!)
     seen.add(id)
-    if (seen.size <= atMost) return true
-    for (const oldest of seen) {
-      seen.delete(oldest)
-      break
-    }
+    ring[added++ % atMost] = id
     return true
   }
 }

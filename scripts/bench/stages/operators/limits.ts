@@ -57,6 +57,16 @@ export const limits: ReadonlyArray<Operator> = [
     },
   },
   {
+    name: "Throttle.by key, half of them remembered",
+    isKeyed: true,
+    flow: (left, _, { keys }) =>
+      left.pipe(Throttle.by({ perSecond: 1e6, key: ({ user }) => user, excess: "drop", atMostKeys: keys / 2 })),
+    loop: () => {
+      const pace = tokens(1e6)
+      return each((value, out) => pace(value.user, performance.now()) && out.push(value))
+    },
+  },
+  {
     name: "Shed.by, none left out",
     flow: (left) => left.pipe(Shed.by({ above: century })),
     loop: () => each((value, out, _, at) => Date.now() - at < century && out.push(value)),
