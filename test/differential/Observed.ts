@@ -57,7 +57,9 @@ export const ofReference = (stream: Stream, isTable: boolean) => {
   return {
     values: last(stream.values.map((value) => [value.key, line(value)]), isTable, nameOf),
     sent: sent(stream.sent.map(({ topic, key, value }) => [topic, key, value]), isTable),
-    failed: reasons(stream.failed),
+    failed: reasons(
+      stream.failed.map(({ row, reason, isPartly }) => ({ row, reason: isPartly ? `${reason} partly` : reason })),
+    ),
     dropped: reasons(stream.dropped),
   }
 }
@@ -81,7 +83,9 @@ export const ofBatches = (batches: ReadonlyArray<AnyBatch>, isTable: boolean) =>
       nameOf,
     ),
     sent: sent(batches.flatMap((batch) => batch.outgoing.map(written(batch))), isTable),
-    failed: reasons(({ failed }) => failed.map(({ row, reason }) => [row, reason._tag])),
+    failed: reasons(({ failed }) =>
+      failed.map(({ row, reason }) => [row, reason.partly ? `${reason._tag} partly` : reason._tag])
+    ),
     dropped: reasons(({ dropped }) => dropped.map(({ row, reason }) => [row, reason])),
   }
 }

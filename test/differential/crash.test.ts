@@ -10,7 +10,7 @@ import { type Dice, forSeeds } from "../support/Seeds.ts"
 import * as Simulation from "../support/Simulation.ts"
 import { Dlt, Events, Finals, Kept, Output } from "./draw/Steps.ts"
 import { Latest } from "./draw/Tables.ts"
-import { drawProgram } from "./draw/Topologies.ts"
+import { program } from "./draw/OneTopic.ts"
 import * as Input from "./Input.ts"
 import { ofRecords, ofReference } from "./Observed.ts"
 import { send } from "./reference/Plain.ts"
@@ -42,7 +42,7 @@ it.effect(
   () =>
     forSeeds(1_000, (dice) =>
       Effect.gen(function* () {
-        const { name, flow, sources, reference, isTable } = drawProgram(dice)
+        const { name, flow, sources, reference, isTable } = program(dice)
         const input = Input.draw(dice, { isTable: false, byKafka: false, ticks: false, isWild: false })
         const pipeline = Pipeline.make(
           "random",
