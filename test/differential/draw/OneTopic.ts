@@ -1,7 +1,6 @@
 /** Pipelines over one topic in one task. */
 import { Decode, Flow, Ingest } from "../../../src/index.ts"
 import type { Dice } from "../../support/Seeds.ts"
-import type { Stream } from "../reference/Stream.ts"
 import * as Commands from "./Commands.ts"
 import { any, ending } from "./Operators.ts"
 import { type AnyFlow, through } from "./Steps.ts"
@@ -16,7 +15,7 @@ const ofOneTopic = (
   dice: Dice,
   ticks: boolean,
   how: "schema" | "within" | "kafka",
-): Topology & { readonly reference: OneTask } => {
+): Topology<OneTask> => {
   const limits = { isUneven: ticks || how === "kafka" }
   const steps = [
     ...dice.int(0, 3) === 0 ? [Commands.handle(dice, "handled", limits)] : [],
@@ -36,16 +35,14 @@ const ofOneTopic = (
     time: how === "kafka" ? "kafka" : "value",
     ...how === "within" && { ahead },
   }
-  const reference = { kind: "one task", of: ([stream]: ReadonlyArray<Stream>) => referenceOf(steps)(stream!) } as const
-  const made = topology(steps, {
+  return topology(steps, {
     name: `${how}${ticks ? ", ticks" : ""} | ${namesOf(steps)}`,
     uses: [`Decode ${how}`, ...ticks ? ["wall-clock ticks"] : []],
     ticks,
     flow: through(begun, steps),
     sources: [source],
-    reference,
+    reference: { kind: "one task", of: ([stream]) => referenceOf(steps)(stream!) },
   })
-  return { ...made, reference }
 }
 
 /** For whole programs, which are slower: no clock but that of events. */

@@ -7,22 +7,12 @@ import * as Simple from "./Plain.ts"
 import { type AnyFlow, Dlt, through } from "./Steps.ts"
 import * as Tables from "./Tables.ts"
 import { referenceOf } from "./Tables.ts"
-import {
-  Changes,
-  decoded,
-  Input,
-  Moved,
-  namesOf,
-  Rows,
-  sources,
-  tableSources,
-  type Topology,
-  topology,
-} from "./Topology.ts"
+import { Changes, decoded, type ForeignKey, Input, Moved, namesOf, type Repartition } from "./Topology.ts"
+import { Rows, sources, tableSources, type Topology, topology } from "./Topology.ts"
 
 const limits = { isUneven: false }
 
-export const referring = (dice: Dice): Topology => {
+export const referring = (dice: Dice): Topology<ForeignKey> => {
   const [left, right] = [Tables.steps(dice, 2), Tables.steps(dice, 2)]
   const joined = Tables.foreignKey(dice, Changes, Rows)
   const [a, b] = [Table.topic(Changes), Table.topic(Rows)] as unknown as [AnyFlow, AnyFlow]
@@ -40,7 +30,7 @@ export const referring = (dice: Dice): Topology => {
 }
 
 /** By another key in the middle: one to three tasks write, and one reads. */
-export const moving = (dice: Dice): Topology => {
+export const moving = (dice: Dice, tasks = dice.int(1, 3)): Topology<Repartition> => {
   const first = dice.list(
     0,
     3,
@@ -56,7 +46,7 @@ export const moving = (dice: Dice): Topology => {
     sources: [sources[0]!],
     reference: {
       kind: "repartition",
-      tasks: dice.int(1, 3),
+      tasks,
       before: referenceOf(first),
       after: referenceOf(steps),
     },

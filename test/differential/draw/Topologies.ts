@@ -5,9 +5,9 @@ import { moving, referring } from "./SeveralTasks.ts"
 import type { Topology } from "./Topology.ts"
 import { joining, merging, tables } from "./TwoTopics.ts"
 
-type Shape = (dice: Dice) => Topology
+type Draw = (dice: Dice) => Topology
 
-const shapes: ReadonlyArray<readonly [shape: Shape, share: number]> = [
+const shapes: ReadonlyArray<readonly [draw: Draw, share: number]> = [
   [single, 6],
   [merging, 2],
   [joining, 4],
@@ -16,6 +16,6 @@ const shapes: ReadonlyArray<readonly [shape: Shape, share: number]> = [
   [moving, 1],
 ]
 
-const shares = shapes.flatMap(([shape, share]) => Array.from({ length: share }, () => shape))
+const shares = shapes.flatMap(([draw, share]) => Array.from({ length: share }, () => draw))
 
 export const draw = (dice: Dice): Topology => dice.pick(shares)(dice)

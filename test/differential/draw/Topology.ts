@@ -15,7 +15,23 @@ export interface OneTask {
   readonly of: (inputs: ReadonlyArray<Stream>) => Stream
 }
 
-export interface Topology {
+/** Tasks that write for one that reads, under another key. */
+export interface Repartition {
+  readonly kind: "repartition"
+  readonly tasks: number
+  readonly before: Reference
+  readonly after: Reference
+}
+
+/** Three kinds of tasks: compared is the table that they come to. */
+export interface ForeignKey {
+  readonly kind: "foreign key"
+  readonly of: (left: Stream, right: Stream) => ReadonlyMap<string, Row>
+}
+
+export type Shape = OneTask | Repartition | ForeignKey
+
+export interface Topology<out S extends Shape = Shape> {
   readonly name: string
   readonly uses: ReadonlyArray<string>
   readonly flow: AnyFlow
@@ -23,28 +39,24 @@ export interface Topology {
   readonly ticks: boolean
   readonly isTable: boolean
   readonly begin: () => void
-  readonly reference:
-    | OneTask
-    | { readonly kind: "repartition"; readonly tasks: number; readonly before: Reference; readonly after: Reference }
-    | { readonly kind: "foreign key"; readonly of: (left: Stream, right: Stream) => ReadonlyMap<string, Row> }
+  readonly reference: S
 }
 
 export const Input = reading("input")
 export const Others = reading("others")
 export const Bare = Topic.make({ ...common, name: "input", schema: Reading })
+/** Tables that brokers do not compact: they take records without a key. */
 export const Changes = Topic.make({
   ...common,
   name: "input",
   schema: Reading,
   eventTime: ({ at }) => at,
-  cleanup: "compact",
 })
 export const Rows = Topic.make({
   ...common,
   name: "others",
   schema: Reading,
   eventTime: ({ at }) => at,
-  cleanup: "compact",
 })
 /** By the last digit: another key than before. */
 export const Moved = Topic.make({
@@ -70,13 +82,13 @@ export const usesOf = (steps: ReadonlyArray<Step>) => steps.flatMap(({ uses }) =
 export const namesOf = (steps: ReadonlyArray<Step>) =>
   steps.map(({ name }) => name).filter((name) => name !== "").join(" | ")
 
-export const topology = (
+export const topology = <S extends Shape>(
   steps: ReadonlyArray<Step>,
-  of: Pick<Topology, "name" | "flow" | "sources" | "reference"> & {
+  of: Pick<Topology<S>, "name" | "flow" | "sources" | "reference"> & {
     readonly uses: ReadonlyArray<string>
     readonly ticks?: boolean
   },
-): Topology => ({
+): Topology<S> => ({
   ticks: false,
   ...of,
   uses: [...new Set([...of.uses, ...usesOf(steps)])],
