@@ -57,7 +57,7 @@ const windowKinds = ["tumbling", "hopping", "sliding", "session", "count windows
 export const expectedOperators: ReadonlyArray<string> = [
   ...["Decode schema", "Decode within", "Decode kafka", "wall-clock ticks"],
   ...["map", "filter", "flatMap", "check", "Flow.effect", "sample", "deduplicate", "deduplicate, bounded", "deliver"],
-  ...["Branch.when", "Branch.match", "merge of branches", "merge of topics", "repartition"],
+  ...["Branch.when", "Branch.match", "merge of branches", "merge of topics", "merge of three topics", "repartition"],
   ...windowKinds.flatMap((kind) => ["final", "updates", "every"].map((emit) => `${kind}, ${emit}`)),
   ...["count", "sum", "average", "min", "max", "first", "last", "distinct", "top", "collect"],
   ...["custom fold", "several folds", "running aggregate"],

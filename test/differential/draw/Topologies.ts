@@ -3,7 +3,7 @@ import type { Dice } from "../../support/Seeds.ts"
 import { single } from "./OneTopic.ts"
 import { moving, referring } from "./SeveralTasks.ts"
 import type { Topology } from "./Topology.ts"
-import { joining, merging, tables } from "./TwoTopics.ts"
+import { joining, merging, tables } from "./SeveralTopics.ts"
 
 type Draw = (dice: Dice) => Topology
 

@@ -44,6 +44,7 @@ export interface Topology<out S extends Shape = Shape> {
 
 export const Input = reading("input")
 export const Others = reading("others")
+export const Thirds = reading("thirds")
 export const Bare = Topic.make({ ...common, name: "input", schema: Reading })
 /** Tables that brokers do not compact: they take records without a key. */
 export const Changes = Topic.make({

@@ -1,4 +1,4 @@
-/** Pipelines over two topics in one task: merged, joined as streams, or with tables. */
+/** Pipelines over several topics in one task: merged, joined as streams, or with tables. */
 import { merge, Table } from "../../../src/index.ts"
 import type { Dice } from "../../support/Seeds.ts"
 import { merge as merged } from "../reference/Merging.ts"
@@ -15,27 +15,42 @@ import {
   namesOf,
   Others,
   Rows,
+  type Source,
   sources,
   tableSources,
+  Thirds,
   type Topology,
   topology,
 } from "./Topology.ts"
 
 const limits = { isUneven: false }
+const third: Source = { of: Thirds, topic: "thirds", time: "value" }
 
 const before = (dice: Dice, name: string) => dice.list(0, 2, (i) => dice.pick(plain)(dice, `${name}-${i}`, limits))
 
+/** Two topics or three, in either way. */
 export const merging = (dice: Dice): Topology => {
-  const [left, right] = [before(dice, "left"), before(dice, "right")]
+  const three = dice.int(0, 2) === 0
+  const inner = dice.pick(["left", "right"] as const)
+  const parts = [sources[0]!, sources[1]!, third].slice(0, three ? 3 : 2).map((source) => {
+    const steps = before(dice, source.topic)
+    return { source, steps, flow: through(decoded(source.of as typeof Input), steps) }
+  })
   const steps = [...dice.list(0, 4, (i) => dice.pick(one)(dice, `stage-${i}`, limits)), ...ending(dice, limits)]
-  return topology([...left, ...right, ...steps], {
-    name: `merge (${namesOf(left)}) (${namesOf(right)}) | ${namesOf(steps)}`,
-    uses: ["merge of topics"],
-    flow: through(merge(through(decoded(Others), right))(through(decoded(Input), left)) as AnyFlow, steps),
-    sources,
+  const of = <A>(all: ReadonlyArray<A>, both: (left: A, right: A) => A): A => {
+    const [a, b, c] = all as readonly [A, A, A?]
+    if (c === undefined) return both(a, b)
+    return inner === "left" ? both(both(a, b), c) : both(a, both(b, c))
+  }
+  const flow = of(parts.map(({ flow }) => flow), (left, right) => merge(right)(left) as AnyFlow)
+  return topology([...parts.flatMap(({ steps }) => steps), ...steps], {
+    name: `merge ${inner} ${parts.map(({ steps }) => `(${namesOf(steps)})`).join(" ")} | ${namesOf(steps)}`,
+    uses: ["merge of topics", ...three ? ["merge of three topics"] : []],
+    flow: through(flow, steps),
+    sources: parts.map(({ source }) => source),
     reference: {
       kind: "one task",
-      of: ([a, b]) => referenceOf(steps)(merged(referenceOf(left)(a!), referenceOf(right)(b!))),
+      of: (inputs) => referenceOf(steps)(of(parts.map(({ steps }, i) => referenceOf(steps)(inputs[i]!)), merged)),
     },
   })
 }
