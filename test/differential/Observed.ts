@@ -81,7 +81,9 @@ export const ofBatches = (batches: ReadonlyArray<AnyBatch>, isTable: boolean) =>
       : [out.topic, textOf(out.key), shownIn(out.topic, textOf(out.value))]
   return {
     values: last(
-      batches.flatMap((batch) => batch.values.map((value, i) => [textOf(keyBytes(batch, i)), whole(value, isTable)] as const)),
+      batches.flatMap((batch) =>
+        batch.values.map((value, i) => [textOf(keyBytes(batch, i)), whole(value, isTable)] as const)
+      ),
       isTable,
       nameOf,
     ),
