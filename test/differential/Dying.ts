@@ -1,4 +1,4 @@
-/** Programs on the in-memory cluster that die at any request and are taken over. */
+/** Programs on the in-memory cluster that die at any request and are taken over, or never hear what became of it. */
 import { Effect } from "effect"
 import { DeadLetter, Deliver, Failures, Guarantee, Pipeline, type Topic } from "../../src/index.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
@@ -25,7 +25,11 @@ const faults = (dice: Dice) =>
     1,
     3,
     () => (kill: Effect.Effect<void>) =>
-      Faults.at(dice.pick(operations), dice.int(1, 6), dice.pick([Faults.crash, Faults.crashAfter])(kill)),
+      Faults.at(
+        dice.pick(operations),
+        dice.int(1, 6),
+        dice.pick([Faults.crash(kill), Faults.crashAfter(kill), Faults.loseAnswer]),
+      ),
   )
 
 /** What a pipeline can write. */

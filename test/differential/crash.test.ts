@@ -32,6 +32,12 @@ const buried = (stream: Stream): Stream =>
 /** What is left goes to a last topic. */
 const ended = (stream: Stream): Stream => buried(send(Finals.name, ({ id, n }) => `${id} ${n}`)(stream))
 
+/** Where transactions end the topic between two kinds of tasks has gaps: its offsets say nothing. */
+const nowhere = ({ [Dlt.name]: dead = {}, ...sent }: ReturnType<typeof ofRecords>) => ({
+  ...sent,
+  dead: Object.values(dead).flat().map((letter) => letter.replace(/^moved@\d+/, "moved")).sort(),
+})
+
 const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
 it.effect(
@@ -65,9 +71,7 @@ it.effect(
         }))
         const last = ended(reference.after(repartitioned(Moved.name, written, 1)))
         const { sent } = ofReference({ ...last, sent: [...first.sent, ...last.sent] }, isTable)
-        // Where transactions end the topic between them has gaps.
-        const nowhere = (of: unknown) => JSON.stringify(of).replaceAll(/moved@\d+/g, "moved")
-        assert.strictEqual(nowhere(ofRecords(results, read, isTable)), nowhere(sent), name)
+        assert.deepStrictEqual(nowhere(ofRecords(results, read, isTable)), nowhere(sent), name)
       })).pipe(quiet),
   240_000,
 )
