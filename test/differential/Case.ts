@@ -1,9 +1,10 @@
 /** One random case: a pipeline, its input, and what it comes to by the library and by its reference. */
 import { Effect } from "effect"
 import { Topology } from "../../src/index.ts"
-import { text } from "../../src/Topic.ts"
+import { type Any as AnyTopic, text } from "../../src/Topic.ts"
 import type { Dice } from "../support/Seeds.ts"
-import { draw, Moved, type Topology as Drawn } from "./draw/Topologies.ts"
+import { draw } from "./draw/Topologies.ts"
+import { Moved, type Topology as Drawn } from "./draw/Topology.ts"
 import * as Input from "./Input.ts"
 import { type AnyBatch, ofBatches, ofReference } from "./Observed.ts"
 import { decode } from "./reference/Decoding.ts"
@@ -101,30 +102,44 @@ const repartition = Effect.fnUntraced(function* (
   } satisfies Outcome
 })
 
-/** Three kinds of tasks, one after the other: compared is the table in the end. */
+/** Which of two tasks has a key. */
+const isOf = (partition: number) => ({ key }: { readonly key: string | null }) =>
+  (key ?? "").charCodeAt(0) % 2 === partition
+
+/**
+ * Three kinds of tasks, one after the other; two of them answer, each from its own right rows, and their answers come in any
+ * order. Compared is the table in the end.
+ */
 const foreignKey = Effect.fnUntraced(function* (topology: Drawn, { of }: ReferenceOf<"foreign key">, dice: Dice) {
   const input = inputOf(topology, dice)
-  const logs = new Map(topology.sources.map(({ of }, i) => [of, logOf(input[i]!)]))
-  const all: Array<Ran> = []
-  for (const part of parts(topology.flow)) {
-    const { reads } = Topology.of(part)
-    const own = new Map<(typeof reads)[number], Log>(reads.map((topic) => {
-      const known = logs.get(topic)
-      if (known !== undefined) return [topic, known] as const
-      const sent = sentTo(topic.name, all.at(-1)!.batches)
-      return [topic, {
-        records: written([sent], sent.map(() => 0), sent.map((_, i) => Input.start + i)),
-        upstream: 1,
-      }] as const
-    }))
-    all.push(yield* task(part, own, dice))
+  const logs = new Map<AnyTopic, Log>(topology.sources.map(({ of }, i) => [of, logOf(input[i]!)]))
+  const all: Array<ReadonlyArray<Ran>> = []
+  for (const [i, part] of parts(topology.flow).entries()) {
+    for (const topic of Topology.of(part).reads) {
+      if (logs.has(topic)) continue
+      const sent = all.at(-1)!.map(({ batches }) => sentTo(topic.name, batches))
+      const next = order(dice, sent.map(({ length }) => length))
+      logs.set(topic, { records: written(sent, next, next.map((_, i) => Input.start + i)), upstream: sent.length })
+    }
+    const tasks: Array<Ran> = []
+    for (const partition of i === 1 ? [0, 1] : [0]) {
+      const own = Topology.of(part).reads.map((topic): readonly [AnyTopic, Log] => {
+        const log = logs.get(topic)!
+        return [topic, i === 1 ? { ...log, records: log.records.filter(isOf(partition)) } : log]
+      })
+      tasks.push(yield* task(part, new Map(own), dice, { partition }))
+    }
+    all.push(tasks)
   }
-  const rows = of(...topology.sources.map((source, i) => decode(source)(input[i]!)) as [Stream, Stream])
+  const [left, right] = topology.sources.map((source) => (came: ReadonlyArray<Came>) => decode(source)(came))
+  // Each of the two has a stream time of its own, from which deletions count that do not tell theirs.
+  const rights = [0, 1].map((partition) => right!(input[1]!.filter(isOf(partition))))
+  const rows = of(left!(input[0]!), { ...rights[0]!, values: rights.flatMap(({ values }) => values) })
   return {
     topology,
-    actual: rowsOf(all.at(-1)!.batches),
+    actual: rowsOf(all.at(-1)![0]!.batches),
     expected: [...rows].map(([key, { id, n }]) => `${key} ${id} ${n}`).sort(),
-    ran: all,
+    ran: all.flat(),
   } satisfies Outcome
 })
 

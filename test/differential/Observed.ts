@@ -50,14 +50,19 @@ const sent = (all: ReadonlyArray<Written>, isTable: boolean): Readonly<Record<st
 /** Values as they are compared; of a table's rows the names are their keys. */
 const line = ({ id, n }: Row) => `${id} ${n}`
 
+/** Of a stream with event time; the last update of a table's row may have come of any of several records. */
+const whole = (value: Reading, isTable: boolean) => isTable ? line(value) : `${line(value)} at ${value.at}`
+
 /** What a reference says. */
 export const ofReference = (stream: Stream, isTable: boolean) => {
   const reasons = (of: ReadonlyArray<{ readonly row: number; readonly reason: string }>) =>
     of.map(({ row, reason }) => `${stream.places[row]} ${reason}`).sort()
   return {
-    values: last(stream.values.map((value) => [value.key, line(value)]), isTable, nameOf),
+    values: last(stream.values.map((value) => [value.key, whole(value, isTable)]), isTable, nameOf),
     sent: sent(stream.sent.map(({ topic, key, value }) => [topic, key, value]), isTable),
-    failed: reasons(stream.failed),
+    failed: reasons(
+      stream.failed.map(({ row, reason, isPartly }) => ({ row, reason: isPartly ? `${reason} partly` : reason })),
+    ),
     dropped: reasons(stream.dropped),
   }
 }
@@ -76,12 +81,16 @@ export const ofBatches = (batches: ReadonlyArray<AnyBatch>, isTable: boolean) =>
       : [out.topic, textOf(out.key), shownIn(out.topic, textOf(out.value))]
   return {
     values: last(
-      batches.flatMap((batch) => batch.values.map((value, i) => [textOf(keyBytes(batch, i)), line(value)] as const)),
+      batches.flatMap((batch) =>
+        batch.values.map((value, i) => [textOf(keyBytes(batch, i)), whole(value, isTable)] as const)
+      ),
       isTable,
       nameOf,
     ),
     sent: sent(batches.flatMap((batch) => batch.outgoing.map(written(batch))), isTable),
-    failed: reasons(({ failed }) => failed.map(({ row, reason }) => [row, reason._tag])),
+    failed: reasons(({ failed }) =>
+      failed.map(({ row, reason }) => [row, reason.partly ? `${reason._tag} partly` : reason._tag])
+    ),
     dropped: reasons(({ dropped }) => dropped.map(({ row, reason }) => [row, reason])),
   }
 }

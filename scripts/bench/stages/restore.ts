@@ -46,7 +46,7 @@ const once = Effect.fnUntraced(function* (entries: number) {
   const cluster = yield* Cluster
   const fetcher = yield* Fetcher.make(yield* Leaders.make, { ...Fetcher.defaults, reset: "fail" })
   const store = new JournaledStore<number>(spec)
-  const claim = { positions, clocks: new Map(), commit: "restoring", previous: undefined }
+  const claim = { positions, clocks: new Map(), commit: "restoring", previous: [] }
   const restoring = { plan, partition: 0, claim, state: "same", endPrevious: Effect.void } as const
   globalThis.gc!()
   const watch = new Stopwatch()

@@ -73,11 +73,12 @@ export const deduplicate: Draw = (dice, name, { isUneven }) => {
   }
 }
 
-/** What is kept of the records at offsets 0 to 59 of two topics, and of keys, at a rate of 0.6: it must never change. */
+/** What is kept of the records at offsets 0 to 59 of three topics, and of keys, at a rate of 0.6: it must never change. */
 export const lots: { readonly records: Readonly<Record<string, string>>; readonly keys: string } = {
   records: {
     input: "111001100010100100111111101110110001111110010101000110001001",
     others: "111111111011101000010101011101010011100110101111011111110111",
+    thirds: "110101001111111110100001011101111111000111101001011001011010",
   },
   keys: "11111111010111000100",
 }

@@ -45,6 +45,16 @@ interface Windowed {
 
 const grace = (dice: Dice) => dice.pick([0, 0, 10, 60]) * seconds
 
+const session = (dice: Dice): Windowed => {
+  const of = { gap: dice.pick([10, 20, 40]) * seconds, grace: dice.pick([0, 30, 90]) * seconds }
+  return {
+    kind: "session",
+    name: `session ${of.gap} grace ${of.grace}`,
+    window: Window.session(of),
+    naive: Windows.session(of),
+  }
+}
+
 const kinds: ReadonlyArray<(dice: Dice) => Windowed> = [
   (dice) => {
     const of = { size: dice.int(1, 12) * 5 * seconds, grace: grace(dice) }
@@ -70,15 +80,9 @@ const kinds: ReadonlyArray<(dice: Dice) => Windowed> = [
       naive: Windows.sliding(of),
     }
   },
-  (dice) => {
-    const of = { gap: dice.pick([5, 10, 20, 40]) * seconds, grace: grace(dice) }
-    return {
-      kind: "session",
-      name: `session ${of.gap} grace ${of.grace}`,
-      window: Window.session(of),
-      naive: Windows.session(of),
-    }
-  },
+  // Twice, for only they are merged and taken back.
+  session,
+  session,
   (dice) => {
     const size = dice.int(1, 4)
     const every = dice.int(1, size)
@@ -123,7 +127,7 @@ export const windowed = (emits: (dice: Dice) => Emit): Draw => (dice, name) => {
 }
 
 /** What goes on as a stream: results of closed windows, or by periods. */
-export const stream: Draw = windowed((dice) => dice.int(0, 2) > 0 ? "final" : every(dice))
+export const stream: Draw = windowed((dice) => dice.int(0, 1) === 0 ? "final" : every(dice))
 export const updates: Draw = windowed(() => "updates")
 
 export const running = (emits: (dice: Dice) => "updates" | { readonly every: number }): Draw => (dice, name) => {

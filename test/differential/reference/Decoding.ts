@@ -38,7 +38,7 @@ export const decode =
     let offset = 0
     const places = all.map(({ silence }) => silence === undefined ? `${topic}@${offset++}` : `${topic}@tick`)
     for (const [row, { key, value, timestamp, changedAt, silence }] of all.entries()) {
-      const fail = (reason: string) => void failed.push({ row, unit: {}, reason, value: undefined })
+      const fail = (reason: string) => void failed.push({ row, unit: {}, reason })
       if (silence !== undefined) now += silence
       else {
         const isGone = isTable && value === null

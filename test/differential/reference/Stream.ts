@@ -48,7 +48,8 @@ export interface Failure {
   readonly row: number
   readonly unit: object
   readonly reason: string
-  readonly value: Value | undefined
+  /** Of what is late: whether it is in other windows all the same. */
+  readonly isPartly?: boolean
 }
 
 /** All that a flow has come to behind one of its stages. */
@@ -101,15 +102,19 @@ export const refuse = (refused: ReadonlyArray<readonly [value: Value, reason: st
     sent: stream.sent.filter(({ unit }) => !first.has(unit)),
     failed: [
       ...stream.failed,
-      ...Array.from(first.values(), ([value, reason]) => ({ row: value.row, unit: value.unit, reason, value })),
+      ...Array.from(first.values(), ([{ row, unit }, reason]) => ({ row, unit, reason })),
     ],
   }
 }
 
 /** What is late is so once, whatever came of the same record, and takes nothing along. */
-export const late = (values: ReadonlyArray<Value>): ReadonlyArray<Failure> =>
-  [...new Map(values.map((value) => [value.unit, value])).values()]
-    .map((value) => ({ row: value.row, unit: value.unit, reason: "Late", value }))
+export const late = (
+  values: ReadonlyArray<Value>,
+  isPartly: (value: Value) => boolean = () => false,
+): ReadonlyArray<Failure> => {
+  const first = values.filter(({ unit }, i) => values.findIndex((other) => other.unit === unit) === i)
+  return first.map((value) => ({ row: value.row, unit: value.unit, reason: "Late", isPartly: isPartly(value) }))
+}
 
 /** What failures other than lateness have undone. */
 export const undone = (failed: ReadonlyArray<Failure>): ReadonlySet<object> =>

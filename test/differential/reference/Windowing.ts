@@ -46,6 +46,7 @@ export const windows = (kind: Kind, fold: Fold, emit: Emit): Reference => (strea
   const period = typeof emit === "object" ? emit.every : Infinity
   const out: Array<Value> = []
   const lates: Array<Value> = []
+  const partly = new Set<Value>()
   const keyless: Array<readonly [Value, string]> = []
   const all: Array<Taken> = []
   let known: ReadonlyArray<Held> = []
@@ -87,6 +88,7 @@ export const windows = (kind: Kind, fold: Fold, emit: Emit): Reference => (strea
       continue
     }
     if (lateness !== undefined) lates.push(value)
+    if (lateness === "partly") partly.add(value)
     if (lateness === "late") continue
     all.push({ value, now })
     const next = kind.add(known, { value, now }, all)
@@ -106,6 +108,6 @@ export const windows = (kind: Kind, fold: Fold, emit: Emit): Reference => (strea
     ...kept,
     values: out,
     clock: stream.clock.map((clock) => kind.clock(now = Math.max(now, clock))),
-    failed: [...kept.failed, ...late(lates)],
+    failed: [...kept.failed, ...late(lates, (value) => partly.has(value))],
   }
 }
