@@ -32,9 +32,12 @@ export const succeeded = <B, G>(out: Batch<B, G>, undone: ReadonlyArray<Failed<G
   dropped: withoutRows(out.dropped, undone),
 })
 
-/** Batches made of parts of one batch, as one: in the order in which their values' units stand in it. */
+/**
+ * Batches made of parts of one batch, as one: in the order in which their values' units stand in it, those of one unit
+ * together. One batch alone too: what is tried again beside a value must not change its place.
+ */
 export const woven = <A, B, G>(batch: Batch<A, unknown>, passes: ReadonlyArray<Batch<B, G>>): Batch<B, G> => {
-  if (passes.length === 1) return passes[0]!
+  if (passes.length === 1 && batch.units === undefined) return passes[0]!
   const places = new Map<number, number>()
   for (let i = 0; i < batch.values.length; i++) {
     const unit = unitOf(batch, i)

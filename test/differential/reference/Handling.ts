@@ -17,7 +17,10 @@ export interface Table {
   readonly routes: Readonly<Record<string, Route>>
 }
 
-/** Which of a record's values is its undoing: the first one that no attempt cures. */
+/**
+ * Which of a record's values is its undoing: the first one that no attempt cures. What is tried together stands together
+ * behind it.
+ */
 export const handle = (trouble: (value: Value) => Trouble | undefined, table: Table): Reference => (stream) => {
   const failing = stream.values.flatMap((value) => {
     const found = trouble(value)
@@ -25,7 +28,9 @@ export const handle = (trouble: (value: Value) => Trouble | undefined, table: Ta
       ? [[value, found.reason] as const]
       : []
   })
-  const { failed, ...left } = refuse(failing)({ ...stream, failed: [] })
+  const place = new Map(stream.values.toReversed().map(({ unit }, i) => [unit, -i]))
+  const values = stream.values.toSorted((a, b) => a.row - b.row || place.get(a.unit)! - place.get(b.unit)!)
+  const { failed, ...left } = refuse(failing)({ ...stream, values, failed: [] })
   return route(table.routes, table.dlt)({ ...left, failed }, stream.failed)
 }
 
