@@ -1,9 +1,6 @@
 /** Arrays as parameters and results, for a driver that does not ask the database about its types. */
-import type { Effect } from "effect"
 import type postgres from "postgres"
 import * as PostgresArray from "postgres-array"
-import type { PipelineError } from "../Task.ts"
-import type { Query } from "./PostgresPool.ts"
 
 /** The object ids of a type and of the arrays of it. */
 export interface ArrayType {
@@ -17,11 +14,9 @@ export interface ArrayType {
  * The driver would ask by itself whenever it connects (`fetch_types`), where nobody can catch the failure: a connection
  * that breaks at that moment ends the process, and the one after it takes arrays for text.
  */
-export const typesOf = (query: Query): Effect.Effect<ReadonlyArray<ArrayType>, PipelineError> =>
-  query((sql) =>
-    sql<Array<ArrayType>>`select oid::int as element, typarray::int as array
-      from pg_catalog.pg_type where typarray <> 0 and typdelim = ','`
-  )
+export const arrayTypes = (sql: postgres.ISql): PromiseLike<ReadonlyArray<ArrayType>> =>
+  sql<Array<ArrayType>>`select oid::int as element, typarray::int as array
+    from pg_catalog.pg_type where typarray <> 0 and typdelim = ','`
 
 /** What the driver keeps by object id, beyond what its types tell. */
 interface Codecs {

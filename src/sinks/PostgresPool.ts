@@ -2,7 +2,7 @@
 import { Duration, Effect, Redacted, Schedule, type Scope, Semaphore } from "effect"
 import postgres from "postgres"
 import { PipelineError } from "../Task.ts"
-import { type ArrayType, teach, typesOf } from "./PostgresArrays.ts"
+import { type ArrayType, arrayTypes, teach } from "./PostgresArrays.ts"
 
 /** What runs statements: on a connection, or in the transaction at hand. */
 export type Sql = postgres.ISql
@@ -80,7 +80,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<Pool, PipelineError, Scope.Scope> {
   const types = yield* Effect.scoped(
-    Effect.flatMap(connect({ ...options, types: [] }), ({ sql }) => asked(typesOf(queryOn(sql)))),
+    Effect.flatMap(connect({ ...options, types: [] }), ({ sql }) => asked(queryOn(sql)(arrayTypes))),
   )
   const informed: Informed = { ...options, types }
   const idle: Array<Connection> = []

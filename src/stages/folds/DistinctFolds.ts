@@ -1,6 +1,6 @@
 /** How many different values there are: exactly, up to a bound, or by an estimate of fixed size. */
 import { Schema } from "effect"
-import type { MergingFold } from "../Fold.ts"
+import type { MergingFold } from "./Folding.ts"
 import * as HyperLogLog from "./HyperLogLog.ts"
 import { whole } from "./ValueFolds.ts"
 

@@ -1,6 +1,6 @@
 /** Folds to numbers. All of them can be merged. */
 import { Schema } from "effect"
-import type { MergingFold } from "../Fold.ts"
+import type { MergingFold } from "./Folding.ts"
 
 /** How many values there are. */
 export const count: MergingFold<unknown, number> = {

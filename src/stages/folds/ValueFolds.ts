@@ -1,6 +1,6 @@
 /** Folds that keep values themselves, and therefore need their schema. All of them can be merged. */
 import { Schema } from "effect"
-import type { MergingFold } from "../Fold.ts"
+import type { MergingFold } from "./Folding.ts"
 import { rank } from "./NumberFolds.ts"
 
 type Values<A> = ReadonlyArray<A>
