@@ -61,18 +61,16 @@ const fromBroker = (): Goal => {
   }
 }
 
-/** A stage whose cost grew with the square of its keys would take ten times as long for a record. */
-const mostGrowth = 3
+/** Ten times the keys cost a loop more too, for caches and the collector; a stage that went through its keys, ten times. */
+const mostBesideLoop = 2
 
 const growing = (growth: ReadonlyArray<Growth>): ReadonlyArray<Goal> =>
-  growth.map(({ name, rates }) => {
-    const times = rates.get(100_000)! / rates.get(1_000_000)!
-    return {
-      goal: `${name}: a record costs at most ${mostGrowth} times as much at 1,000,000 keys as at 100,000`,
-      measured: times.toFixed(1),
-      isMet: times <= mostGrowth,
-    }
-  })
+  growth.map(({ name, times, byHand }) => ({
+    goal:
+      `${name}, 100,000 to 1,000,000 keys: the cost of a record grows at most ${mostBesideLoop} times as much as by hand`,
+    measured: `${times.toFixed(1)} to ${byHand.toFixed(1)}`,
+    isMet: times <= mostBesideLoop * byHand,
+  }))
 
 /** Prints the goals, and answers whether all that were looked at are met. */
 export const goals = (growth: ReadonlyArray<Growth>, withBroker: boolean): boolean => {

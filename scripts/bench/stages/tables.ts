@@ -6,7 +6,7 @@ import { ask } from "./worker.ts"
 /** How many keys the operators are compared at with each other. */
 const keys = 10_000
 
-export const keyCounts = [1_000, 10_000, 100_000, 1_000_000] as const
+const keyCounts = [1_000, 10_000, 100_000, 1_000_000] as const
 
 const measure = (order: Order): Measured => ask("measure", order)
 
@@ -57,8 +57,9 @@ export const operatorTable = (operators: ReadonlyArray<Operator>, runs: number):
 
 export interface Growth {
   readonly name: string
-  /** Records a second of CPU, by the number of keys. */
-  readonly rates: ReadonlyMap<number, number>
+  /** How many times as much a record costs with the most keys as with a tenth of them: to the stage, and to the loop. */
+  readonly times: number
+  readonly byHand: number
 }
 
 /** The same operators as keys grow, in brackets as a ratio to the loop. */
@@ -67,14 +68,13 @@ export const keyTable = (operators: ReadonlyArray<Operator>, runs: number): Read
   console.log(`| operator | ${keyCounts.map((keys) => `${keys.toLocaleString("en")} keys`).join(" | ")} |`)
   console.log(`| --- | ${keyCounts.map(() => "---:").join(" | ")} |`)
   return operators.map(({ name, thousands: size = 500 }) => {
-    const rates = new Map<number, number>()
-    const cells = keyCounts.map((keys) => {
+    const rates = keyCounts.map((keys) => {
       const order = { records: Math.max(size * 1_000, 2 * keys), keys, runs }
-      const [hand, flow] = beside(name, order, ["hand", "flow"]) as [Measured, Measured]
-      rates.set(keys, flow.perSecond)
-      return `${thousands(flow.perSecond)} (${ratio(flow.perSecond, hand.perSecond)})`
+      return beside(name, order, ["hand", "flow"]).map(({ perSecond }) => perSecond) as [hand: number, flow: number]
     })
+    const cells = rates.map(([hand, flow]) => `${thousands(flow)} (${ratio(flow, hand)})`)
     console.log(`| ${name} | ${cells.join(" | ")} |`)
-    return { name, rates }
+    const [tenth, most] = rates.slice(-2) as [(typeof rates)[0], (typeof rates)[0]]
+    return { name, times: tenth[1] / most[1], byHand: tenth[0] / most[0] }
   })
 }
