@@ -79,7 +79,7 @@ const compare = async (operator: Operator, shape: Shape): Promise<{ readonly equ
   await byFlow(operator, shape, {
     logs: true,
     see: (value, key) => compared === "outgoing" || made.push(compared === "last" ? [textOf(key), value] : value),
-    send: ({ key, value }) => compared === "outgoing" && made.push([textOf(key), textOf(value)]),
+    send: ({ key, value }) => compared === "outgoing" && made.push([key, value]),
   })
   const wanted: Array<unknown> = []
   byHand(operator, shape, (result) => wanted.push(result))
@@ -97,6 +97,9 @@ const comparable = (results: ReadonlyArray<unknown>, compared: Operator["compare
   if (compared === "last") {
     const last = new Map(results as ReadonlyArray<readonly [string, unknown]>)
     return Array.from(last, (entry) => JSON.stringify(entry)).sort()
+  }
+  if (compared === "outgoing") {
+    return (results as ReadonlyArray<ReadonlyArray<Uint8Array>>).map((sent) => sent.map(textOf).join(" "))
   }
   const texts = results.map((result) => JSON.stringify(result))
   return compared === "unordered" ? texts.sort() : texts

@@ -72,7 +72,7 @@ export const topics: ReadonlyArray<Operator> = [
       each((value, out) => {
         const encoded = encode(value)
         if (Result.isFailure(encoded)) return
-        out.push([value.id, JSON.stringify(encoded.success)])
+        out.push([Buffer.from(value.id), Buffer.from(JSON.stringify(encoded.success))])
       }),
   },
   {
