@@ -38,7 +38,12 @@ const batchSize = 1_000
 const inPiece = 4
 
 /** The batches of one side. */
-function* batches(topic: typeof Lefts, { records, keys }: Shape, seed: number): Generator<Prepared> {
+function* batches(
+  topic: typeof Lefts,
+  { records, keys }: Shape,
+  inRuns: number,
+  seed: number,
+): Generator<Prepared> {
   const dice = new Dice(seed)
   const texts = Array.from({ length: keys }, (_, key) => `user-${key}`)
   for (let first = 0; first < records; first += batchSize) {
@@ -48,7 +53,8 @@ function* batches(topic: typeof Lefts, { records, keys }: Shape, seed: number): 
     const bytes = Buffer.from(users.join(""))
     let end = 0
     const keysOf = users.map((user) => bytes.subarray(end, end += user.length))
-    const timestamps = Float64Array.from({ length }, (_, i) => start + Math.floor((first + i) / records * span))
+    const timeOf = (n: number) => start + Math.floor((n - n % inRuns) / records * span)
+    const timestamps = Float64Array.from({ length }, (_, i) => timeOf(first + i))
     const source: Source = {
       topic,
       partition: 0,
@@ -82,18 +88,20 @@ const undecoded = (batch: Prepared): Prepared => {
   return fromSource({ ...batch.source, bytes }, bytes) as unknown as Prepared
 }
 
-interface Fed {
+export interface Fed {
   /** For two sides: of how many records one is of the right one. */
   readonly rightOneIn?: number
+  /** So many records of a side have one time: two sides change places no more often. */
+  readonly inRuns?: number
   /** Values come as they stand in their topic, and not decoded. */
   readonly isRaw?: true
 }
 
 /** Both sides, prepared in pieces while the watch stands still. */
-export const sides = ({ rightOneIn, isRaw }: Fed, shape: Shape, watch: Stopwatch) => {
+export const sides = ({ rightOneIn, inRuns = 1, isRaw }: Fed, shape: Shape, watch: Stopwatch) => {
   const rights = rightOneIn === undefined ? 0 : shape.records / rightOneIn
   const side = (topic: typeof Lefts, records: number, seed: number) =>
-    pieces(batches(topic, { ...shape, records }, seed), isRaw === true ? undecoded : (batch) => batch, watch)
+    pieces(batches(topic, { ...shape, records }, inRuns, seed), isRaw === true ? undecoded : (batch) => batch, watch)
   return { left: side(Lefts, shape.records - rights, 1), right: side(Rights, rights, 2) }
 }
 

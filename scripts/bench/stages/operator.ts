@@ -2,18 +2,14 @@
 import type { Flow } from "../../../src/index.ts"
 import type { Drivable } from "./drive.ts"
 import type { Loop } from "./hand/loop.ts"
-import type { Reading, Shape } from "./input.ts"
+import type { Fed, Reading, Shape } from "./input.ts"
 
 export type Readings = Flow.Flow<Reading>
 
-export interface Operator {
+export interface Operator extends Fed {
   readonly name: string
   /** Whether it keeps something of each key: its cost is measured as keys grow. */
   readonly isKeyed?: true
-  /** For two sides: of how many records one is of the right one. */
-  readonly rightOneIn?: number
-  /** Values come as they stand in their topic, and not decoded. */
-  readonly isRaw?: true
   /** Records that it takes a second or two to work on, in thousands; 500 unless given. */
   readonly thousands?: number
   /**
@@ -24,3 +20,10 @@ export interface Operator {
   flow(left: Readings, right: Readings, shape: Shape): Drivable
   loop(shape: Shape): Loop
 }
+
+/** The same, where the two sides change places only after so many records. */
+export const calmly = ({ isKeyed: _, ...operator }: Operator): Operator => ({
+  ...operator,
+  name: `${operator.name}, in runs of 250`,
+  inRuns: 250,
+})

@@ -1,5 +1,5 @@
 /** All that is measured, in the order of its table. */
-import type { Operator } from "../operator.ts"
+import { calmly, type Operator } from "../operator.ts"
 import { folds } from "./folds.ts"
 import { joins } from "./joins.ts"
 import { limits } from "./limits.ts"
@@ -7,4 +7,8 @@ import { topics } from "./topics.ts"
 import { values } from "./values.ts"
 import { windows } from "./windows.ts"
 
-export const operators: ReadonlyArray<Operator> = [...values, ...limits, ...topics, ...windows, ...folds, ...joins]
+const all: ReadonlyArray<Operator> = [...values, ...limits, ...topics, ...windows, ...folds, ...joins]
+
+export const operators: ReadonlyArray<Operator> = all.flatMap((one) =>
+  one.rightOneIn === undefined ? [one] : [one, calmly(one)]
+)
