@@ -3,8 +3,8 @@
  * table does not name stays in the flow's type, and `Pipeline.make` then does not compile.
  */
 import { Context, Effect, type Types } from "effect"
-import { type Batch, type Dropped, type Failed, type Failure, offsetOf, type Outgoing, type Source } from "./Batch.ts"
-import { RecordDefect } from "./Batch.ts"
+import type { Batch, Dropped, Failed, Failure, Outgoing, Source } from "./Batch.ts"
+import { offsetOf, RecordDefect } from "./Batch.ts"
 import { type Flow, perTask } from "./Flow.ts"
 import { PipelineError } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
