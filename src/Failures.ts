@@ -72,7 +72,7 @@ export const route =
   <A, E, R>(
     flow: Flow<A, F, E, R>,
   ): Flow<A, Types.ExcludeTag<F, Named<T> & string>, E | PipelineError, R> => {
-    const routes = new Map(Object.entries(table as Table))
+    const routes = new Map(Object.entries(table as Table).filter(([, route]) => route !== undefined))
     return applied(flow, (failed) => routes.get((failed.reason as Failure)._tag), [...routes.values()]) as Flow<
       A,
       Types.ExcludeTag<F, Named<T> & string>,
