@@ -3,8 +3,8 @@
  * table does not name stays in the flow's type, and `Pipeline.make` then does not compile.
  */
 import { Context, Effect, type Types } from "effect"
-import { type Batch, type Dropped, type Failed, type Failure, offsetOf, type Outgoing, type Source } from "./Batch.ts"
-import { RecordDefect } from "./Batch.ts"
+import type { Batch, Dropped, Failed, Failure, Outgoing, Source } from "./Batch.ts"
+import { offsetOf, RecordDefect } from "./Batch.ts"
 import { type Flow, perTask } from "./Flow.ts"
 import { PipelineError } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
@@ -72,7 +72,7 @@ export const route =
   <A, E, R>(
     flow: Flow<A, F, E, R>,
   ): Flow<A, Types.ExcludeTag<F, Named<T> & string>, E | PipelineError, R> => {
-    const routes = new Map(Object.entries(table as Table))
+    const routes = new Map(Object.entries(table as Table).filter(([, route]) => route !== undefined))
     return applied(flow, (failed) => routes.get((failed.reason as Failure)._tag), [...routes.values()]) as Flow<
       A,
       Types.ExcludeTag<F, Named<T> & string>,

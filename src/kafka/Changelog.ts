@@ -210,10 +210,8 @@ export const restore = Effect.fnUntraced(function* <V>(
   if (shape !== store.shape) {
     return yield* broken(
       where,
-      `it holds ${shape}, and store ${store.name} ${
-        store.shape ?? "something else"
-      }: it was written by another version ` +
-        "of the program; give the store a new name",
+      `it holds ${shape}, and store ${store.name} ${store.shape ?? "something else"}: it was written by another ` +
+        "version of the program; give the pipeline a new name",
       false,
     )
   }

@@ -64,8 +64,21 @@ export const distinct = (predecessors: ReadonlyArray<Predecessor>): ReadonlyArra
 export const naming = (before: ReadonlyArray<Predecessor>): Pick<Owner, "before"> =>
   before.length === 0 ? {} : { before: before.slice(0, remembered) }
 
-/** Of the 4096 characters that brokers allow by default, those that a clock may take: names need the others. */
+/** The characters of a position's metadata that brokers allow by default (offset.metadata.max.bytes). */
+const metadataRoom = 4_096
+
+/** Those that a clock may take: names need the others. */
 const clockRoom = 3_000
+
+/** The metadata of a position that is taken over with its clock: as many are named as there is room for. */
+export const metadataOf = (owner: Owner, predecessors: ReadonlyArray<Predecessor>): string => {
+  const { before = [] } = naming(predecessors)
+  for (let named = before.length; named > 0; named--) {
+    const metadata = encodeOwner({ ...owner, before: before.slice(0, named) })
+    if (metadata.length <= metadataRoom) return metadata
+  }
+  return encodeOwner(owner)
+}
 
 /** How long an undecided transaction is waited for before its owner, if it has left the group, is fenced. */
 const unstableFor = 1_000
@@ -111,9 +124,8 @@ export const claim = Effect.fnUntraced(function* (
       partitions.map((where): OffsetToCommit => {
         const { topic, partition, offset, owner } = withOwner(position(where))
         const { before: _, ...rest } = owner ?? {}
-        const before = naming(predecessorsOf(owner, transactionalId))
-        const metadata = encodeOwner({ ...rest, txn: transactionalId, member: member.memberId, epoch, ...before })
-        return { topic, partition, offset, metadata }
+        const own = { ...rest, txn: transactionalId, member: member.memberId, epoch }
+        return { topic, partition, offset, metadata: metadataOf(own, predecessorsOf(owner, transactionalId)) }
       }),
     ),
     patience,

@@ -73,7 +73,7 @@ const stageHeaders = ({ name, attempts, firstFailedAt }: Stage): Headers => [
   ["millrace-first-failed-at", Buffer.from(new Date(firstFailedAt).toISOString())],
 ]
 
-/** Of a message no more characters are kept: it says what is wrong, and is not what was wrong. */
+/** Of a message and of a field's path no more characters are kept: they can repeat names that a record has made up. */
 const longest = 4_096
 
 const reasonHeaders = (
@@ -83,7 +83,7 @@ const reasonHeaders = (
 ): Headers => [
   ["millrace-reason", Buffer.from(reason._tag)],
   ["millrace-message", Buffer.from(reason.message.slice(0, longest))],
-  ["millrace-field", Buffer.from(reason.field ?? "")],
+  ["millrace-field", Buffer.from((reason.field ?? "").slice(0, longest))],
   ["millrace-program", Buffer.from(program.name)],
   ["millrace-version", Buffer.from(program.version)],
   ["millrace-failed-at", Buffer.from(new Date(at).toISOString())],

@@ -109,9 +109,9 @@ class SeenIds<A> {
     this.#stepLength = Duration.toMillis(options.window ?? "24 hours") / steps
     this.#atMost = options.atMost ?? 1_000_000
     for (const [key, ids] of store.entries()) {
-      const [until, topic, , nth] = key.split(":") as [string, string, string, string]
-      this.#chunks.push({ key, topic, until: Number(until), nth: Number(nth), ids, gone: 0 })
-      this.#entries = Math.max(this.#entries, Number(nth))
+      const chunk = { key, ...this.#parse(key), ids, gone: 0 }
+      this.#chunks.push(chunk)
+      this.#entries = Math.max(this.#entries, chunk.nth)
     }
     this.#chunks.sort((a, b) => a.until - b.until || a.nth - b.nth || a.ids.numbers[0]! - b.ids.numbers[0]!)
     // The newest first: an id that was forgotten and came again is the newer one's.
@@ -154,7 +154,7 @@ class SeenIds<A> {
       goesOn[i] = 1
       const until = (Math.floor(this.#store.streamTime / this.#stepLength) + 1) * this.#stepLength
       if (fresh?.until !== until || fresh.ids.length === longest) {
-        fresh = this.#goOn(topic, until) ?? this.#begin(topic, until, place)
+        fresh = this.#goOn(topic, until) ?? this.#begin(topic, until)
         this.#store.set(fresh.key, fresh.ids)
       }
       fresh.ids.push(this.#fingerprint, place)
@@ -180,11 +180,18 @@ class SeenIds<A> {
     return last
   }
 
-  #begin(topic: string, until: number, place: number): Chunk {
+  #begin(topic: string, until: number): Chunk {
     const nth = ++this.#entries
-    const begun = { key: `${until}:${topic}:${place}:${nth}`, topic, until, nth, ids: new Fingerprints(), gone: 0 }
+    const begun = { key: `${until}:${topic}:${nth}`, topic, until, nth, ids: new Fingerprints(), gone: 0 }
     this.#chunks.push(begun)
     return begun
+  }
+
+  #parse(key: string): Pick<Chunk, "until" | "topic" | "nth"> {
+    const [time, topic, nth, ...more] = key.split(":") as [string, string, string, ...Array<string>]
+    if (more.length === 0) return { until: Number(time), topic, nth: Number(nth) }
+    // Logged before entries were counted: step of the window, topic, offset, value.
+    return { until: (Number(time) + 1) * this.#stepLength, topic, nth: 0 }
   }
 
   #idOf(batch: Batch<A, unknown>, i: number): string {

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
-import { fencing } from "../../src/kafka/Positions.ts"
+import { fencing, metadataOf } from "../../src/kafka/Positions.ts"
 
 const group = "g"
 const txn = "left-open"
@@ -37,4 +37,20 @@ describe("fencing", () => {
       const refused = yield* write
       assert.strictEqual(refused._tag === "Failure" ? refused.failure.code : "none", "PRODUCER_FENCED")
     }).pipe(Effect.provide(ClusterMemory.layer())))
+})
+
+describe("the metadata of a position that is taken over", () => {
+  const predecessors = Array.from({ length: 6 }, (_, i) => ({ txn: `${i}-`.padEnd(200, "t"), member: "m".repeat(200) }))
+  const named = (clock: string) => {
+    const metadata = metadataOf({ txn: "own", member: "us", epoch: 1, clock }, predecessors)
+    assert.isAtMost(metadata.length, 4_096)
+    const owner = JSON.parse(metadata)
+    assert.strictEqual(owner.clock, clock)
+    return ((owner.before ?? []) as typeof predecessors).map(({ txn }) => txn.slice(0, 1)).join("")
+  }
+
+  it("names the last of those before, as many as fit beside the clock", () => {
+    assert.strictEqual(named("short"), "0123")
+    assert.strictEqual(named("c".repeat(3_000)), "01")
+  })
 })

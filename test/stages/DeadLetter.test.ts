@@ -8,16 +8,19 @@ import { Driver } from "../../src/testing/index.ts"
 const about = { owner: "tests", partitions: 1, description: "Test", maxMessageBytes: 20_000 }
 const In = Topic.make({ ...about, name: "in", schema: Schema.Struct({ id: Schema.String }) })
 const Dlt = Topic.bytes({ ...about, name: "dlt" })
-const pipeline = Pipeline.make(
-  "letters",
-  Ingest.topic(In).pipe(Decode.schema, Failures.routeAll(DeadLetter.to(Dlt))),
-  Guarantee.exactlyOnce(),
-)
+const pipelineOf = (topic: Topic.Any) =>
+  Pipeline.make(
+    "letters",
+    Ingest.topic(topic).pipe(Decode.schema, Failures.routeAll(DeadLetter.to(Dlt))),
+    Guarantee.exactlyOnce(),
+  )
 
-const letterOf = (record: Driver.Bytes) =>
-  Driver.run({ pipelines: pipeline }, (driver) =>
+const Counts = Topic.make({ ...about, name: "in", schema: Schema.Record(Schema.String, Schema.Int) })
+
+const letterOf = (record: Driver.Bytes, topic: Topic.Any = In) =>
+  Driver.run({ pipelines: pipelineOf(topic) }, (driver) =>
     Effect.gen(function* () {
-      yield* driver.feedBytes(In, [record])
+      yield* driver.feedBytes(topic, [record])
       yield* driver.settle
       const [letter] = yield* driver.readBytes(Dlt)
       const headers = new Map(letter!.headers.map(([name, value]) => [name, String(value)]))
@@ -54,5 +57,13 @@ describe("DeadLetter.to", () => {
       const { key, headers } = yield* letterOf({ key: Buffer.alloc(19_800, "k"), value: "{" })
       assert.isAbove(key!.length, 18_000)
       assert.strictEqual(headers.get("millrace-truncated-key-length"), "19800")
+    }))
+
+  it.effect("cuts the path of a field that a record has named itself", () =>
+    Effect.gen(function* () {
+      const named = JSON.stringify({ ["n".repeat(19_800)]: "none" })
+      const { value, headers } = yield* letterOf({ key: "key", value: named }, Counts)
+      assert.strictEqual(headers.get("millrace-field"), "n".repeat(4_096))
+      assert.isAbove(value!.length, 10_000)
     }))
 })

@@ -193,6 +193,24 @@ describe("Deduplicate", () => {
       }
     }))
 
+  it.effect("remembers what was logged before entries were counted, under keys of steps, topics and offsets", () =>
+    Effect.gen(function* () {
+      const all = ["a", "b", "a", "c"].map((id) => ({ ...record(id), timestamp: 100 * hour }))
+      const flow = Ingest.topic(Ids).pipe(Decode.schema, seen)
+      const from = (position: number, start?: Start) =>
+        run(flow, new Map([[Ids as Topic.Any, sources(Ids, all, [1, 2], { position })]]), start)
+      const before = committed((yield* from(0)).batches.slice(0, 2))
+      const { streamTime, entries } = before.stores.get("seen")!
+      const [ids] = [...entries.values()]
+      const old = new Map([["100:ids:0:0", ids!]])
+      const { batches, stores } = yield* from(2, {
+        ...before,
+        stores: new Map([["seen", { streamTime, entries: old }]]),
+      })
+      assert.deepStrictEqual(batches.flatMap(({ values }) => values), ["c"])
+      assert.strictEqual(stores.get("seen")!.size, 1)
+    }))
+
   it.effect("remembers by another window from where the program changes it, what it knows already too", () =>
     Effect.gen(function* () {
       const until = (records: ReadonlyArray<readonly [id: string, at: number]>, windows: ReadonlyArray<string>) =>

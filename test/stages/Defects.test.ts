@@ -1,6 +1,6 @@
 /** What goes wrong in functions and effects of users stops their task, at the record, and says so: never silently. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Schedule, Schema } from "effect"
+import { Clock, Effect, Fiber, Result, Schedule, Schema } from "effect"
 import {
   type Batch,
   CircuitBreaker,
@@ -159,4 +159,27 @@ describe("a circuit that holds", () => {
         assert.isBelow((yield* Clock.currentTimeMillis) - from, 2_000)
         assert.isUndefined(yield* member!.ended)
       })))
+
+  it.effect("takes a name without a route for none, as programs without exact optional properties can write it", () =>
+    Effect.gen(function* () {
+      const none = undefined as unknown as Failures.Route
+      const routed = read.pipe(
+        Failures.handle(
+          { name: "all" },
+          (flow: Flow.Flow<number>) => flow.pipe(Flow.check((n) => n === 1 ? Result.fail(odd) : Result.succeed(n))),
+          { Odd: none },
+        ),
+        Failures.route({ DecodeError: none }),
+      )
+      const unrouted = Pipeline.make("numbers", routed, Guarantee.exactlyOnce())
+      for (const [bytes, told] of [["1", "Odd at topic in partition 0 offset 1"], ["{", "DecodeError at topic in"]]) {
+        const failure = yield* Driver.run({ pipelines: unrouted }, (driver) =>
+          Effect.gen(function* () {
+            yield* driver.feedBytes(In, ["0", bytes!])
+            return (yield* Effect.flip(driver.settle)).message
+          }))
+        assert.include(failure, told!)
+        assert.include(failure, "No route is there for it")
+      }
+    }))
 })

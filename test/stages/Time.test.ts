@@ -1,10 +1,11 @@
 /** Stream time at its edges: before there is any, on ticks of the wall clock, and where branches differ in it. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { Aggregate, merge, type Topic, Topology, Window } from "../../src/index.ts"
+import type { Source } from "../../src/Batch.ts"
+import { Aggregate, Flow, Fold, merge, type Topic, Topology, Window } from "../../src/index.ts"
 import { writerHeaders } from "../../src/WriterHeaders.ts"
 import { committed, run, sources } from "../support/FlowRunner.ts"
-import { decoded, moved, Readings, routed } from "../support/StageCases.ts"
+import { decoded, moved, Others, read, Readings, routed } from "../support/StageCases.ts"
 import { ids } from "../support/WindowCases.ts"
 
 const moving = moved(routed)
@@ -60,6 +61,34 @@ describe("before there is stream time", () => {
         const results = [...before, ...after].flatMap(({ values }) => values.map(({ value }) => value))
         assert.deepStrictEqual(results, [["500000=1", "400000=1", "459999=1", "460000=1"]])
       }
+    }))
+
+  it.effect("a count window behind a merge times out by its records' own times", () =>
+    Effect.gen(function* () {
+      const rec = (key: string, at: number) => (
+        { key, value: JSON.stringify({ id: key, n: 1, at }), timestamp: at }
+      )
+      // The first three come before the other topic is heard.
+      const given = [rec("a", 100), rec("c", 105), rec("a", 110), rec("a", 120), rec("a", 300)]
+      const others = [rec("b", 115), rec("b", 290), rec("b", 400)]
+      const window = Window.count({ size: 2, timeout: 100 })
+      const flow = decoded.pipe(
+        merge(read(Others)),
+        Aggregate.windowed({ name: "w", window, fold: Fold.count, emit: { every: 100 } }),
+        Flow.map(({ key, value }, { timestamp }) => `${key} ${value} at ${timestamp}`),
+      )
+      const inputs = new Map<Topic.Any, ReadonlyArray<Source>>([
+        [Readings, sources(Readings, given, [1, 2])],
+        [Others, sources(Others, others, [1, 2])],
+      ])
+      assert.deepStrictEqual((yield* run(flow, inputs)).batches.flatMap(({ values }) => values), [
+        "a 2 at 110",
+        "c 1 at 110",
+        "b 2 at 120",
+        "c 1 at 205",
+        "a 1 at 215",
+        "a 1 at 390",
+      ])
     }))
 
   it.effect("a count window that is full is of the time of its records", () =>

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import type { Changes } from "../../src/Batch.ts"
-import { JournaledStore, merge } from "../../src/state/Store.ts"
+import { merge } from "../../src/state/Changed.ts"
+import { JournaledStore } from "../../src/state/Store.ts"
 import { forSeeds } from "../support/Seeds.ts"
 
 describe("JournaledStore", () => {

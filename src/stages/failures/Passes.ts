@@ -43,6 +43,7 @@ export const woven = <A, B, G>(batch: Batch<A, unknown>, passes: ReadonlyArray<B
     const unit = unitOf(batch, i)
     if (!places.has(unit)) places.set(unit, i)
   }
+  if (passes.length === 1 && isInOrder(passes[0]!, places)) return passes[0]!
   const order: Array<
     { readonly pass: Batch<B, G>; readonly at: number; readonly row: number; readonly place: number }
   > = []
@@ -74,4 +75,14 @@ export const woven = <A, B, G>(batch: Batch<A, unknown>, passes: ReadonlyArray<B
     outgoing: passes.flatMap(({ outgoing }) => outgoing),
     changes: passes.flatMap(({ changes }) => changes),
   }
+}
+
+const isInOrder = (pass: Batch<unknown, unknown>, places: ReadonlyMap<number, number>): boolean => {
+  let last = -1
+  for (let at = 0; at < pass.values.length; at++) {
+    const place = places.get(unitOf(pass, at)) ?? -1
+    if (place < last && row(pass, at) === row(pass, at - 1)) return false
+    last = place
+  }
+  return true
 }

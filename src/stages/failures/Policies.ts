@@ -105,7 +105,8 @@ export type Needs<T> = [Orders<T>] extends [never] ? never : "kept" extends Orde
 type AnyPolicy = Policy<never, never>
 
 /** The policies by tag, as they are at work. */
-export const byTag = (table: object): ReadonlyMap<string, AnyPolicy> => new Map(Object.entries(table))
+export const byTag = (table: object): ReadonlyMap<string, AnyPolicy> =>
+  new Map(Object.entries(table).filter(([, policy]) => policy !== undefined))
 
 export const isRoute = (policy: AnyPolicy): policy is Route<never> => !("policy" in policy)
 
