@@ -34,6 +34,12 @@ export const subflows = (flow: AnyFlow): ReadonlyArray<AnyFlow> => [
   ...new Set([...[...of(flow).feeds.values()].flatMap(subflows), flow]),
 ]
 
+/** All topics that a flow, and what feeds it, reads and writes, each once: those to create. Changelogs are the runner's. */
+export const topics = (flow: AnyFlow): ReadonlyArray<AnyTopic> => {
+  const all = subflows(flow).map(of).flatMap(({ reads, writes }) => [...reads, ...writes])
+  return [...new Map(all.map((topic) => [topic.name, topic])).values()]
+}
+
 /** The flows that nothing stands before: one per topic that is read; inside a stage what it sends through. */
 export const roots = (flow: AnyFlow): ReadonlySet<AnyFlow> => {
   const seen = new Set([flow])

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
 import {
   Aggregate,
   DeadLetter,
@@ -10,9 +11,12 @@ import {
   Ingest,
   merge,
   Pipeline,
+  repartition,
+  Retry,
   Task,
+  Topology,
 } from "../src/index.ts"
-import { Dlt, readings } from "./support/Readings.ts"
+import { Dlt, Reading, readings } from "./support/Readings.ts"
 
 const [In, Other] = [readings("in", 1), readings("other", 1)]
 
@@ -55,5 +59,30 @@ describe("Pipeline.make", () => {
     )
     assert.strictEqual(reason, "Definition")
     assert.match(message, /^pipeline p has two stores named n/)
+  })
+})
+
+describe("Topology.topics", () => {
+  it("are all that the parts of a flow read and write, each once", () => {
+    const between = readings("between", 1)
+    const again = Retry.topics({ name: "ask", of: between, value: Reading, delays: ["1 second"], order: "kept" })
+    const flow = decoded(In).pipe(
+      merge(decoded(Other)),
+      repartition(between, { undeliverable: DeadLetter.to(Dlt) }),
+      Failures.handle(
+        { name: "ask" },
+        Flow.effect((reading: Reading) => Effect.succeed(reading), { timeout: "1 second" }),
+        {
+          TimedOut: Failures.later(again),
+        },
+      ),
+      Failures.routeAll(DeadLetter.to(Dlt)),
+    )
+    const names = Topology.topics(flow).map(({ name }) => name)
+    assert.deepStrictEqual(
+      names.toSorted(),
+      ["between", "dlt", "in", "other", ...again.topics.map(({ name }) => name)].toSorted(),
+    )
+    assert.isTrue(names.indexOf("in") < names.indexOf("between"), "feeds first")
   })
 })

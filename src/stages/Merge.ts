@@ -64,8 +64,8 @@ const refuseState = (flow: AnyFlow): void => {
   const [store] = Topology.of(flow).stores
   if (store === undefined) return
   throw Topology.refused(
-    `a merge of different topics cuts batches, and store ${store.name} before it changes with whole batches: ` +
-      "put stages with state after the merge",
+    `a merge of different topics, which every join with another topic is, cuts batches, and store ${store.name} before it ` +
+      "changes with whole batches: put that stage behind it, or a repartition (for a table: Table.through) between them",
   )
 }
 
@@ -73,8 +73,8 @@ const refuseRetries = (flow: AnyFlow): void => {
   const [topic] = Topology.of(flow).retries
   if (topic === undefined) return
   throw Topology.refused(
-    `a merge of different topics takes their records in the order of stream time, and what comes back from retry topic ` +
-      `${topic.name} has none: put the stage that tries again after the merge`,
+    `a merge of different topics, which every join with another topic is, takes their records in the order of stream time, ` +
+      `and what comes back from retry topic ${topic.name} has none: put the stage that tries again after it`,
   )
 }
 

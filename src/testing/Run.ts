@@ -167,7 +167,12 @@ const make = Effect.fnUntraced(function* (
     }
     return yield* until < limit
       ? Settling.unsettled(standing, crew, "tasks have stopped for good:", "Ended")
-      : Settling.unsettled(standing, crew, `not settled within ${patience} ms of the test's clock:`, "Unsettled")
+      : Settling.unsettled(
+        standing,
+        crew,
+        `not settled within ${patience} ms of the test's clock, as \`patience\` says:`,
+        "Unsettled",
+      )
   }).pipe(Effect.provideContext(services))
 
   const entries = Effect.fnUntraced(function* (pipeline: AnyPipeline, name: string) {

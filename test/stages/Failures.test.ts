@@ -390,7 +390,7 @@ describe("A table of policies refuses", () => {
       const right = read(Others)
       return left.pipe(merge(right))
     },
-    "put the stage that tries again after the merge",
+    "put the stage that tries again after it",
   )
   refuses(
     "retry topics in one of two branches that are merged",

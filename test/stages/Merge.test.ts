@@ -84,7 +84,7 @@ describe("merge of two topics", () => {
   it("is refused after stages with state, which change with whole batches", () => {
     const seen = Deduplicate.by({ name: "seen", id: ({ at }: { readonly at: number }) => String(at) })
     for (const made of [() => left.pipe(seen, merge(right)), () => left.pipe(merge(right.pipe(seen)))]) {
-      assert.throws(made, /store seen .*: put stages with state after the merge/)
+      assert.throws(made, /every join .* store seen .*: put that stage behind it, or a repartition/)
     }
     left.pipe(seen, merge(left.pipe(Flow.map(({ at }) => at))))
   })
