@@ -11,7 +11,6 @@ import {
   claim,
   distinct,
   fencing,
-  naming,
   ownerOf,
   partitionsOf,
   type Predecessor,
@@ -115,11 +114,11 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
     ): Effect.fn.Return<Committed, KafkaError | PipelineError> {
       const commitId = `${transactionalId}:${++commits}`
       if (prepared.length === 0) return { commit: commitId, refused }
-      const owner = { txn: transactionalId, member: member.memberId, commit: commitId, epoch, ...naming(before) }
+      const owner = { txn: transactionalId, member: member.memberId, commit: commitId, epoch }
       const outcome = yield* Transaction.run(cluster, transactionalId, writer, {
         records: prepared.flatMap(({ outputs, changes }) => [...outputs, ...changes]),
         member: identity(member),
-        offsets: prepared.flatMap(({ work }) => toCommit(work, owner)),
+        offsets: prepared.flatMap(({ work }) => toCommit(work, owner, before)),
       }, settings.deliveryTimeout)
       switch (outcome._tag) {
         case "committed":

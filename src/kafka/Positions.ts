@@ -57,12 +57,9 @@ const predecessorsOf = (owner: Owner | undefined, own: string | null): ReadonlyA
 /** So many that die in a row before they have committed anything are remembered. */
 const remembered = 4
 
+/** Each of them once. */
 export const distinct = (predecessors: ReadonlyArray<Predecessor>): ReadonlyArray<Predecessor> =>
   Array.from(new Map(predecessors.map((one) => [`${one.txn} ${one.member}`, one])).values())
-
-/** What names them in the metadata of a position. */
-export const naming = (before: ReadonlyArray<Predecessor>): Pick<Owner, "before"> =>
-  before.length === 0 ? {} : { before: before.slice(0, remembered) }
 
 /** The characters of a position's metadata that brokers allow by default (offset.metadata.max.bytes). */
 const metadataRoom = 4_096
@@ -70,11 +67,10 @@ const metadataRoom = 4_096
 /** Those that a clock may take: names need the others. */
 const clockRoom = 3_000
 
-/** The metadata of a position that is taken over with its clock: as many are named as there is room for. */
+/** The metadata of a position: as many predecessors are named, the last ones first, as there is room for beside the clock. */
 export const metadataOf = (owner: Owner, predecessors: ReadonlyArray<Predecessor>): string => {
-  const { before = [] } = naming(predecessors)
-  for (let named = before.length; named > 0; named--) {
-    const metadata = encodeOwner({ ...owner, before: before.slice(0, named) })
+  for (let named = Math.min(predecessors.length, remembered); named > 0; named--) {
+    const metadata = encodeOwner({ ...owner, before: predecessors.slice(0, named) })
     if (metadata.length <= metadataRoom) return metadata
   }
   return encodeOwner(owner)
@@ -171,12 +167,12 @@ const withOwner = (committed: CommittedOffset) => {
 export const toCommit = (
   { task, positions, clocks }: { readonly task: TaskId; readonly positions: Positions; readonly clocks: Clocks },
   owner: Owner,
+  predecessors: ReadonlyArray<Predecessor> = [],
 ): ReadonlyArray<OffsetToCommit> =>
   Array.from(positions, ([topic, offset]) => {
     const clock = clocks.get(topic)
-    const room = clockRoom - JSON.stringify(owner.before ?? []).length
-    const metadata = encodeOwner(clock === undefined ? owner : { ...owner, clock: encodeClock(clock, room) })
-    return { topic, partition: task.partition, offset, metadata }
+    const timed = clock === undefined ? owner : { ...owner, clock: encodeClock(clock, clockRoom) }
+    return { topic, partition: task.partition, offset, metadata: metadataOf(timed, predecessors) }
   })
 
 /** Ends what owners who have left the group have left open; leaves those alone who are in it, or may be. */

@@ -273,7 +273,7 @@ describe("joins in a row", () => {
     const joined = Table.topic(Orders).pipe(Join.tables(Table.topic(Users), { name: "first", row: Pair, join: pair }))
     assert.throws(
       () => joined.pipe(Join.tables(Table.topic(Names), { name: "second", row: Pair, join: (pair) => pair })),
-      /store first before it changes with whole batches: .*Table\.through/,
+      /store first-left before it changes with whole batches: .*Table\.through/,
     )
     const referring = { name: "order-users", via, foreignKey: () => "a", join: pair, failed: DeadLetter.to(Dlt) }
     const after = Table.topic(Names).pipe(
@@ -282,7 +282,7 @@ describe("joins in a row", () => {
     )
     assert.throws(
       () => after.pipe(Join.tables(Table.topic(Between), { name: "second", row: Pair, join: (p) => p })),
-      /before it changes with whole batches: .*Table\.through/,
+      /store order-users-newest before it changes with whole batches: .*Table\.through/,
     )
   })
 })
