@@ -18,7 +18,8 @@ describe("docs/promises.md", () => {
     assert.isAbove(named.length, 30)
     const wrong = named.filter(({ cell }) => {
       const [, file, words] = /^`(test\/[^`]+)`: (.{10,})$/.exec(cell) ?? []
-      return file === undefined || !existsSync(join(root, file)) || !readFileSync(join(root, file), "utf8").includes(words!)
+      return file === undefined || !existsSync(join(root, file)) ||
+        !readFileSync(join(root, file), "utf8").includes(words!)
     })
     assert.deepStrictEqual(wrong, [])
   })
