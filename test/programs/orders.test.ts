@@ -4,6 +4,7 @@ import { Effect, Random } from "effect"
 import { orderTopics } from "../../schemas/orders/index.ts"
 import * as Traffic from "../../src/orders/Traffic.ts"
 import { type ByHand, byHand } from "../support/OrdersByHand.ts"
+import * as Ports from "../support/Ports.ts"
 import * as Program from "../support/Program.ts"
 
 /** What must come of so many commands of a seed. */
@@ -35,6 +36,14 @@ const summaryOf = (seed: number, { accepted, repeated, rejected, damaged, averag
 
 const withoutColumns = (output: string) => output.replaceAll(/ {2,}/g, " ")
 
+/** Waits until a program has committed answers to so many commands. */
+const untilDecided = (port: number, count: number) =>
+  Effect.promise(() => fetch(`http://127.0.0.1:${port}/metrics`).then((answer) => answer.text(), () => "")).pipe(
+    Effect.map((text) => Number(/^millrace_records_read_total\{.*orders\.commands.*\} (\d+)/m.exec(text)?.[1] ?? 0)),
+    Effect.delay("100 millis"),
+    Effect.repeat({ until: (decided) => decided >= count }),
+  )
+
 describe("orders, embedded", () => {
   it.live("prints the averages of the commands it was told to send, and ends", () =>
     Effect.gen(function* () {
@@ -46,8 +55,12 @@ describe("orders, embedded", () => {
 
   it.live("runs without end, and finishes what is at hand when it is told to stop", () =>
     Effect.gen(function* () {
-      const program = yield* Program.start("orders", { args: ["--seed", "5", "--rate", "400"] })
-      yield* Effect.sleep("4 seconds")
+      const port = yield* Effect.promise(Ports.free)
+      const program = yield* Program.start("orders", {
+        args: ["--seed", "5", "--rate", "400"],
+        env: { METRICS_PORT: String(port) },
+      })
+      yield* untilDecided(port, 200)
       assert.isNull(program.process.exitCode, program.output())
       yield* program.signal("SIGTERM")
       const { code, output } = yield* program.ended

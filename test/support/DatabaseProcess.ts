@@ -4,7 +4,7 @@ import { chownSync, existsSync, mkdtempSync, readdirSync } from "node:fs"
 import { rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createServer } from "node:net"
+import * as Ports from "./Ports.ts"
 
 export interface Running {
   readonly url: string
@@ -30,14 +30,6 @@ const asWhom = (): { readonly uid: number; readonly gid: number } | undefined =>
   return { uid: id("-u"), gid: id("-g") }
 }
 
-const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer().once("error", reject).listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
-    })
-  })
-
 /** Starts a server without durability, which tests do not need, and waits until it answers. */
 export const start = async (): Promise<Running> => {
   const bin = binaries()
@@ -51,7 +43,7 @@ export const start = async (): Promise<Running> => {
     stdio: "ignore",
     cwd: dir,
   })
-  const port = await freePort()
+  const port = await Ports.free()
   const settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
   const server = spawn(
     join(bin, "postgres"),

@@ -1,6 +1,7 @@
 /** Real Redis servers for integration tests, one per test. */
 import { describe } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
+import * as Ports from "./Ports.ts"
 import * as RedisProcess from "./RedisProcess.ts"
 
 /** A suite that needs Redis; left out where there is none. With CI=true the global setup has failed before. */
@@ -19,7 +20,7 @@ export interface Server {
 /** A server that is stopped with the scope. */
 export const server = (password?: string): Effect.Effect<Server, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const port = yield* Effect.promise(RedisProcess.freePort)
+    const port = yield* Effect.promise(Ports.free)
     let running: RedisProcess.Running | undefined
     const start = Effect.promise(async () => {
       running = await RedisProcess.start(port, password)

@@ -1,7 +1,7 @@
 /** Redis as a process of a test's own. */
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
-import { connect, createServer } from "node:net"
+import { connect } from "node:net"
 import { join } from "node:path"
 
 const binary = (): string | undefined =>
@@ -16,14 +16,6 @@ export interface Running {
   readonly thaw: () => void
   readonly stop: () => Promise<void>
 }
-
-export const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer().once("error", reject).listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
-    })
-  })
 
 const answers = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
