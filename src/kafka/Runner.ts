@@ -39,7 +39,9 @@ export interface Options {
   readonly commitInterval: Duration.Input
   /** Finished input bytes at which a commit does not wait for its interval. */
   readonly commitBytes: number
+  /** After this long without a heartbeat the brokers give our work to others: the most that a kill costs, but for a second or two. */
   readonly sessionTimeout: Duration.Input
+  /** A rebalance is noticed by a heartbeat, so everybody's work stands still for about this long in each. */
   readonly heartbeatInterval: Duration.Input
   readonly rebalanceTimeout: Duration.Input
   /** How long a stop may take to finish, commit and leave. */
@@ -57,8 +59,8 @@ export const defaults: Options = {
   reset: "earliest",
   commitInterval: "100 millis",
   commitBytes: 3 * 1024 * 1024,
-  sessionTimeout: "10 seconds",
-  heartbeatInterval: "2 seconds",
+  sessionTimeout: "6 seconds",
+  heartbeatInterval: "500 millis",
   rebalanceTimeout: "60 seconds",
   shutdownTimeout: "20 seconds",
   drain: false,

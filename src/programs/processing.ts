@@ -53,8 +53,10 @@ export const running = {
     fallback: "100 milliseconds",
   }),
   sessionTimeout: Settings.duration("SESSION_TIMEOUT", {
-    doc: "After this long without a sign of life a process counts as dead, and others take its partitions over",
-    fallback: "10 seconds",
+    doc:
+      "After this long without a sign of life a process counts as dead, and others take its partitions over; brokers " +
+      "refuse less than their group.min.session.timeout.ms, 6 seconds unless set",
+    fallback: "6 seconds",
   }),
   shutdownTimeout: Settings.duration("SHUTDOWN_TIMEOUT", {
     doc: "How long a stop may take to finish and commit what is at hand",
@@ -65,6 +67,6 @@ export const running = {
 export const runOptions = (values: Settings.Values<typeof running>): Partial<Runner.Options> => ({
   commitInterval: values.commitInterval,
   sessionTimeout: values.sessionTimeout,
-  heartbeatInterval: Duration.times(values.sessionTimeout, 0.2),
+  heartbeatInterval: Duration.times(values.sessionTimeout, 1 / 12),
   shutdownTimeout: values.shutdownTimeout,
 })

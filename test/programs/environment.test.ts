@@ -59,7 +59,7 @@ describe("the settings of programs", () => {
     ]],
     ["locks that outlive a session", { DATABASE_LOCK_TIMEOUT: "10 seconds", KAFKA_SASL_USERNAME: "a" }, [
       "KAFKA_SASL_USERNAME is of no use without KAFKA_SASL_MECHANISM",
-      "DATABASE_LOCK_TIMEOUT (10s) must be less than SESSION_TIMEOUT (10s): a process that is frozen must not hold " +
+      "DATABASE_LOCK_TIMEOUT (10s) must be less than SESSION_TIMEOUT (6s): a process that is frozen must not hold " +
       "locks when others have taken over",
     ]],
   ])("%s", ([, env, expected]) => Effect.map(problems(env), (found) => assert.deepStrictEqual(found, expected)))
