@@ -211,8 +211,13 @@ export interface GroupDescription {
 
 export interface JoinRequest {
   readonly group: string
-  /** Empty at first: the coordinator then answers MEMBER_ID_REQUIRED with an id, carried in `JoinResult.memberId`. */
+  /**
+   * Empty at first: the coordinator then answers MEMBER_ID_REQUIRED with an id, carried in `JoinResult.memberId`; to a
+   * static member it gives an id at once, and whoever had its instance id before is fenced.
+   */
   readonly memberId: string
+  /** Makes a static member: one that comes back under this id within its session keeps its work, without a rebalance. */
+  readonly instanceId?: string | undefined
   readonly sessionTimeout: number
   readonly rebalanceTimeout: number
   readonly protocol: string
@@ -226,6 +231,8 @@ export interface JoinResult {
   readonly memberId: string
   readonly generation: number
   readonly leader: string
+  /** Told to a leader that has come back: the generation has its assignments already. */
+  readonly skipAssignment: boolean
   /** Filled for the leader only. */
   readonly members: ReadonlyArray<{ readonly memberId: string; readonly metadata: Uint8Array }>
 }
@@ -234,6 +241,8 @@ export interface GroupIdentity {
   readonly group: string
   readonly generation: number
   readonly memberId: string
+  /** Of a static member: a request of one whose instance id another has taken is refused with FENCED_INSTANCE_ID. */
+  readonly instanceId?: string | undefined
 }
 
 export interface TransactionIdentity extends ProducerIdentity {

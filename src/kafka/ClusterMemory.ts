@@ -8,8 +8,7 @@
  *
  * It differs from a cluster where that cannot be observed through the port, and in this: replicas never lag, segments
  * are smaller (so retention is finer), compaction also writes what is left into fewer batches, a transaction that takes
- * too long is aborted at once and not at the next sweep, positions of idle groups never expire, and static membership is
- * missing.
+ * too long is aborted at once and not at the next sweep, and positions of idle groups never expire.
  */
 import { Clock, Context, Deferred, Duration, Effect, Exit, FiberHandle, Layer, type Scope } from "effect"
 import type { Headers } from "../Batch.ts"

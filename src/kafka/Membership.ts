@@ -4,12 +4,18 @@
  */
 import { Clock, Duration, Effect, Fiber, Option, type Scope } from "effect"
 import { within } from "../Within.ts"
+import { PipelineError } from "../Task.ts"
 import { Cluster, type GroupIdentity, KafkaError, retriable } from "./Cluster.ts"
 import * as ConsumerProtocol from "./ConsumerProtocol.ts"
 
 export interface Options {
   readonly group: string
   readonly topics: ReadonlyArray<string>
+  /**
+   * Makes a static member, which does not leave at the end: who comes back under this id within the session has the same
+   * work again, and nobody else notices.
+   */
+  readonly instanceId?: string | undefined
   /** After this long without a heartbeat the brokers give our work to others. At least 6 seconds on most clusters. */
   readonly sessionTimeout: Duration.Input
   readonly heartbeatInterval: Duration.Input
@@ -49,13 +55,16 @@ const protocol = "millrace"
 /** Why the member's time in a generation is over. */
 type Ending = "rebalance" | "lost"
 
-/** Takes part in the group until `stop`, then revokes a last time and leaves. */
+/**
+ * Takes part in the group until `stop`, then revokes a last time and leaves. Fails with `PipelineError` of reason `Fenced`
+ * when another process has joined under the same instance id.
+ */
 export const run = Effect.fnUntraced(function* <E, R>(
   options: Options,
   handlers: Handlers<E, R>,
-): Effect.fn.Return<void, E | KafkaError, R | Cluster | Scope.Scope> {
+): Effect.fn.Return<void, E | KafkaError | PipelineError, R | Cluster | Scope.Scope> {
   const cluster = yield* Cluster
-  const { group } = options
+  const { group, instanceId } = options
   const sessionTimeout = Duration.toMillis(options.sessionTimeout)
   const rebalanceTimeout = Duration.toMillis(options.rebalanceTimeout)
   let memberId = ""
@@ -66,7 +75,15 @@ export const run = Effect.fnUntraced(function* <E, R>(
         topics: options.topics,
         userData: yield* handlers.userData,
       })
-      const joined = yield* cluster.joinGroup({ group, memberId, sessionTimeout, rebalanceTimeout, protocol, metadata })
+      const joined = yield* cluster.joinGroup({
+        group,
+        memberId,
+        instanceId,
+        sessionTimeout,
+        rebalanceTimeout,
+        protocol,
+        metadata,
+      })
       memberId = joined.memberId
       if (joined.error === null) return joined
     }
@@ -74,8 +91,8 @@ export const run = Effect.fnUntraced(function* <E, R>(
 
   const joinAndSync = Effect.fnUntraced(function* () {
     const joined = yield* join()
-    const identity: GroupIdentity = { group, generation: joined.generation, memberId }
-    const all = joined.leader === memberId
+    const identity: GroupIdentity = { group, generation: joined.generation, memberId, instanceId }
+    const all = joined.leader === memberId && !joined.skipAssignment
       ? yield* handlers.assign(joined.members.map(({ memberId, metadata }) => ({
         memberId,
         userData: ConsumerProtocol.decodeSubscription(metadata).userData,
@@ -93,19 +110,24 @@ export const run = Effect.fnUntraced(function* <E, R>(
   })
 
   /** Joins until it works: what the coordinator refuses because it has moved on is asked again. */
-  const enter: Effect.Effect<Effect.Success<ReturnType<typeof joinAndSync>>, E | KafkaError, R> = joinAndSync().pipe(
-    Effect.catchIf(
-      (error): error is E & KafkaError =>
-        error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code)),
-      (error) => {
-        if (error.code === "UNKNOWN_MEMBER_ID" || error.code === "FENCED_INSTANCE_ID") memberId = ""
-        return Effect.andThen(Effect.sleep(retryAfter), enter)
-      },
-    ),
-  )
+  const enter: Effect.Effect<Effect.Success<ReturnType<typeof joinAndSync>>, E | KafkaError | PipelineError, R> =
+    joinAndSync().pipe(
+      Effect.catchIf(
+        (error): error is E & KafkaError =>
+          error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code) || isTaken(error)),
+        (error) => {
+          if (isTaken(error)) return taken(options, error)
+          if (error.code === "UNKNOWN_MEMBER_ID") memberId = ""
+          return Effect.andThen(Effect.sleep(retryAfter), enter)
+        },
+      ),
+    )
 
   /** Heartbeats until the coordinator says that this generation is over, or has not been heard for a session. */
-  const heartbeats = (identity: GroupIdentity, endsOnRebalance: boolean): Effect.Effect<Ending, KafkaError> =>
+  const heartbeats = (
+    identity: GroupIdentity,
+    endsOnRebalance: boolean,
+  ): Effect.Effect<Ending, KafkaError | PipelineError> =>
     Effect.gen(function* () {
       let heard = yield* Clock.currentTimeMillis
       for (;;) {
@@ -123,14 +145,15 @@ export const run = Effect.fnUntraced(function* <E, R>(
           if (code === "REBALANCE_IN_PROGRESS") {
             heard = now
             if (endsOnRebalance) return "rebalance"
-          } else if (again.has(code)) return "lost"
+          } else if (isTaken(answer.failure)) return yield* taken(options, answer.failure)
+          else if (again.has(code)) return "lost"
           else if (!retriable.has(code)) return yield* answer.failure
         }
         if (now - heard > sessionTimeout) return "lost"
       }
     })
 
-  const revoke = (identity: GroupIdentity): Effect.Effect<void, E | KafkaError, R> =>
+  const revoke = (identity: GroupIdentity): Effect.Effect<void, E | KafkaError | PipelineError, R> =>
     Effect.raceFirst(
       Effect.as(handlers.revoke, "done" as const),
       heartbeats(identity, false),
@@ -147,7 +170,12 @@ export const run = Effect.fnUntraced(function* <E, R>(
 
   yield* Effect.addFinalizer(() =>
     Effect.ignore(
-      within(Effect.suspend(() => memberId === "" ? Effect.void : cluster.leaveGroup(group, memberId)), "3 seconds"),
+      within(
+        Effect.suspend(() =>
+          memberId === "" || instanceId !== undefined ? Effect.void : cluster.leaveGroup(group, memberId)
+        ),
+        "3 seconds",
+      ),
     )
   )
 
@@ -180,9 +208,22 @@ const again: ReadonlySet<string> = new Set([
   "ILLEGAL_GENERATION",
   "UNKNOWN_MEMBER_ID",
   "REBALANCE_IN_PROGRESS",
-  "FENCED_INSTANCE_ID",
   "MEMBER_ID_REQUIRED",
 ])
+
+const isTaken = ({ code }: KafkaError): boolean => code === "FENCED_INSTANCE_ID"
+
+/** To join again would only fence the other one in its turn. */
+const taken = ({ group, instanceId }: Options, cause: KafkaError): Effect.Effect<never, PipelineError> =>
+  Effect.fail(
+    new PipelineError({
+      reason: "Fenced",
+      retriable: false,
+      message: `group ${group}: another process has joined as instance "${instanceId}", and this one ends: ` +
+        "give every process an instance id of its own",
+      cause,
+    }),
+  )
 
 /** How much of the rebalance timeout work at a revoke may take; the rest is for noticing and joining again. */
 const shareForRevoke = 0.7

@@ -34,6 +34,12 @@ import * as TaskRunner from "./TaskRunner.ts"
 export interface Options {
   /** The consumer group: the pipeline's name unless given. */
   readonly group?: string
+  /**
+   * A name of this process that no other in the group has. Who stops with one keeps its tasks for `sessionTimeout`: where it
+   * is back by then it goes on with them and nobody else stands still, where it is not they wait that long for nothing. A
+   * process whose name another takes fails with `PipelineError` of reason `Fenced`.
+   */
+  readonly instanceId?: string | undefined
   /** Where to start in partitions that the group has no position in, or whose position is gone. */
   readonly reset: Fetcher.Reset
   readonly commitInterval: Duration.Input

@@ -58,6 +58,18 @@ export const running = {
       "refuse less than their group.min.session.timeout.ms, 6 seconds unless set",
     fallback: "6 seconds",
   }),
+  instanceId: Settings.checked(
+    Settings.string("INSTANCE_ID", {
+      doc: "A name of this process that no other of the same program has: started again under it within " +
+        "SESSION_TIMEOUT, it has its partitions back and no other process notices. Without it, a process that stops " +
+        "hands its partitions over at once",
+      fallback: undefined,
+    }),
+    (id) =>
+      id === undefined || /^[\w.-]{1,200}$/.test(id)
+        ? Result.succeed(id)
+        : Result.fail("must be 1 to 200 letters, digits, dots, dashes and underscores"),
+  ),
   shutdownTimeout: Settings.duration("SHUTDOWN_TIMEOUT", {
     doc: "How long a stop may take to finish and commit what is at hand",
     fallback: "20 seconds",
@@ -66,6 +78,7 @@ export const running = {
 
 export const runOptions = (values: Settings.Values<typeof running>): Partial<Runner.Options> => ({
   commitInterval: values.commitInterval,
+  instanceId: values.instanceId,
   sessionTimeout: values.sessionTimeout,
   heartbeatInterval: Duration.times(values.sessionTimeout, 1 / 12),
   shutdownTimeout: values.shutdownTimeout,

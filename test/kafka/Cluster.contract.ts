@@ -10,6 +10,7 @@ import { groups } from "./contract/Groups.ts"
 import { idempotence } from "./contract/Idempotence.ts"
 import { logs } from "./contract/Logs.ts"
 import { positionsOfGroups } from "./contract/Positions.ts"
+import { staticMembers } from "./contract/StaticMembers.ts"
 import { topics } from "./contract/Topics.ts"
 import { transactions } from "./contract/Transactions.ts"
 
@@ -22,5 +23,6 @@ export const contract = <E>(name: string, layer: Layer.Layer<Cluster, E>, startT
     transactions(it)
     positionsOfGroups(it)
     groups(it)
+    staticMembers(it)
   })
 }

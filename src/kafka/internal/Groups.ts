@@ -72,8 +72,8 @@ export const make = (brokers: Brokers): Methods => {
   return {
     offsetCommit: Effect.fn("Cluster.offsetCommit")((member, offsets) =>
       brokers.coordinated(about(member.group), (send) => {
-        const { group, generation, memberId } = member
-        const request = call(OffsetCommit, group, generation, memberId, null, byTopic(offsets, toCommit))
+        const { group, generation, memberId, instanceId = null } = member
+        const request = call(OffsetCommit, group, generation, memberId, instanceId, byTopic(offsets, toCommit))
         return Effect.flatMap(
           send("control", request),
           (response) => checkAll("OffsetCommit", subject(member), committed(response)),
@@ -119,12 +119,22 @@ export const make = (brokers: Brokers): Methods => {
       brokers.coordinated(
         about(request.group),
         Effect.fnUntraced(function* (send) {
-          const { group, memberId, sessionTimeout, rebalanceTimeout, protocol, metadata } = request
+          const { group, memberId, instanceId = null, sessionTimeout, rebalanceTimeout, protocol, metadata } = request
           rebalanceTimeouts.set(group, rebalanceTimeout)
           const protocols = [{ name: protocol, metadata: Buffer.from(metadata) }]
           const joined = yield* send(
             "join",
-            call(JoinGroup, group, sessionTimeout, rebalanceTimeout, memberId, null, protocolType, protocols, null),
+            call(
+              JoinGroup,
+              group,
+              sessionTimeout,
+              rebalanceTimeout,
+              memberId,
+              instanceId,
+              protocolType,
+              protocols,
+              null,
+            ),
             rebalanceTimeout + rebalanceMargin,
           )
           const error = nameOf(joined.errorCode)
@@ -141,6 +151,7 @@ export const make = (brokers: Brokers): Methods => {
             memberId: joined.memberId,
             generation: joined.generationId,
             leader: joined.leader,
+            skipAssignment: joined.skipAssignment,
             members: joined.members.map(({ memberId, metadata }) => ({
               memberId,
               metadata: metadata ?? Buffer.alloc(0),
@@ -154,9 +165,9 @@ export const make = (brokers: Brokers): Methods => {
       brokers.coordinated(
         about(member.group),
         Effect.fnUntraced(function* (send) {
-          const { group, generation, memberId } = member
+          const { group, generation, memberId, instanceId = null } = member
           const all = assignments.map(({ memberId, assignment }) => ({ memberId, assignment: Buffer.from(assignment) }))
-          const request = call(SyncGroup, group, generation, memberId, null, protocolType, protocol, all)
+          const request = call(SyncGroup, group, generation, memberId, instanceId, protocolType, protocol, all)
           const { errorCode, assignment } = yield* send(
             "join",
             request,
@@ -171,7 +182,10 @@ export const make = (brokers: Brokers): Methods => {
     heartbeat: Effect.fn("Cluster.heartbeat")((member) =>
       brokers.coordinated(about(member.group), (send) =>
         Effect.flatMap(
-          send("heartbeat", call(Heartbeat, member.group, member.generation, member.memberId, null)),
+          send(
+            "heartbeat",
+            call(Heartbeat, member.group, member.generation, member.memberId, member.instanceId ?? null),
+          ),
           ({ errorCode }) => check("Heartbeat", subject(member), errorCode),
         ))
     ),

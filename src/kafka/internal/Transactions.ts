@@ -96,7 +96,11 @@ export const make = (brokers: Brokers): Methods => ({
       ))
   ),
 
-  txnOffsetCommit: Effect.fn("Cluster.txnOffsetCommit")((txn, { group, generation, memberId }, offsets) =>
+  txnOffsetCommit: Effect.fn("Cluster.txnOffsetCommit")((
+    txn,
+    { group, generation, memberId, instanceId = null },
+    offsets,
+  ) =>
     brokers.coordinated(
       { kind: "group", key: group },
       Effect.fnUntraced(function* (send) {
@@ -112,7 +116,7 @@ export const make = (brokers: Brokers): Methods => ({
             producerEpoch,
             generation,
             memberId,
-            null,
+            instanceId,
             topics,
           ),
         )

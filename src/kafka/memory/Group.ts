@@ -10,6 +10,8 @@ export type State = "Empty" | "PreparingRebalance" | "CompletingRebalance" | "St
 
 export interface Member {
   readonly memberId: string
+  /** Of a static member. */
+  readonly instanceId: string | undefined
   sessionTimeout: number
   rebalanceTimeout: number
   protocol: string
@@ -31,6 +33,8 @@ export class Group {
   /** The member that assigns: the oldest when it was chosen. Stays until it leaves or does not join in time. */
   leader: string | undefined
   readonly members = new Map<string, Member>()
+  /** Static members' ids by their instance ids. */
+  readonly instances = new Map<string, string>()
   /** Members that were given an id and have not joined with it yet. */
   readonly promised = new Map<string, Timer>()
   /** Members that have joined this generation and not synced yet. */
@@ -56,6 +60,15 @@ export class Group {
     return this.promised.size === 0 && [...this.members.values()].every((member) => member.joining !== undefined)
   }
 
+  /** The member that this is, if it still is one. */
+  identified({ memberId, instanceId }: Pick<JoinRequest, "memberId" | "instanceId">): Member {
+    const holder = instanceId === undefined ? memberId : this.instances.get(instanceId)
+    if (holder !== undefined && holder !== memberId) {
+      throw new Refusal("FENCED_INSTANCE_ID", `"${instanceId}" of group ${this.name} is another member now`)
+    }
+    return this.member(holder ?? "")
+  }
+
   member(memberId: string): Member {
     const member = this.members.get(memberId)
     if (member === undefined) {
@@ -65,10 +78,11 @@ export class Group {
   }
 
   add(request: JoinRequest, joining: Reply<JoinResult>): Member {
-    const { memberId, sessionTimeout, rebalanceTimeout, protocol } = request
+    const { memberId, instanceId, sessionTimeout, rebalanceTimeout, protocol } = request
     const metadata = new Uint8Array(request.metadata)
     const member: Member = {
       memberId,
+      instanceId,
       sessionTimeout,
       rebalanceTimeout,
       protocol,
@@ -80,11 +94,38 @@ export class Group {
       session: undefined,
     }
     this.members.set(memberId, member)
+    if (instanceId !== undefined) this.instances.set(instanceId, memberId)
     this.leader ??= memberId
     return member
   }
 
+  /** A static member goes on under another id; who waits under the old one is told. */
+  replace(member: Member, memberId: string): Member {
+    const { joining, syncing } = member
+    const isLeader = this.leader === member.memberId
+    this.remove(member.memberId)
+    const again: Member = { ...member, memberId, joining: undefined, syncing: undefined }
+    this.members.set(memberId, again)
+    if (member.instanceId !== undefined) this.instances.set(member.instanceId, memberId)
+    if (isLeader || this.leader === undefined) this.leader = memberId
+    const fenced = new Refusal("FENCED_INSTANCE_ID", `"${member.instanceId}" of group ${this.name} has joined anew`)
+    joining?.(Exit.fail(fenced))
+    syncing?.(Exit.fail(fenced))
+    return again
+  }
+
+  /** Answers whether somebody has joined who can lead; a leader that is away is replaced. */
+  electLeader(): boolean {
+    if (this.members.get(this.leader ?? "")?.joining !== undefined) return true
+    const joined = Array.from(this.members.values()).find(({ joining }) => joining !== undefined)
+    if (joined === undefined) return false
+    this.leader = joined.memberId
+    return true
+  }
+
   remove(memberId: string): void {
+    const instanceId = this.members.get(memberId)?.instanceId
+    if (instanceId !== undefined) this.instances.delete(instanceId)
     this.members.delete(memberId)
     this.unsynced.delete(memberId)
     if (this.leader === memberId) this.leader = this.members.keys().next().value
@@ -110,6 +151,7 @@ export class Group {
       memberId,
       generation: this.generation,
       leader,
+      skipAssignment: false,
       members: members.map(({ memberId, metadata }) => ({ memberId, metadata })),
     }
   }

@@ -1,8 +1,7 @@
 /**
  * The group coordinator of the classic protocol: who is in a group, when a rebalance begins and when it is over.
  *
- * States, timeouts and refusals are those of a Kafka 4 broker. Static membership is left out; a member offers one
- * protocol.
+ * States, timeouts and refusals are those of a Kafka 4 broker. A member offers one protocol.
  */
 import { Exit } from "effect"
 import type { GroupDescription, GroupIdentity, JoinRequest, JoinResult } from "../Cluster.ts"
@@ -43,6 +42,7 @@ export class Groups {
     }
     const group = memberId === "" ? this.#atOrNew(request.group) : this.#at(request.group)
     checkProtocol(group, request)
+    if (memberId === "" && request.instanceId !== undefined) return this.#joinStatic(group, request, now, reply)
     if (memberId === "") return reply(Exit.succeed(this.#promise(group, sessionTimeout, now)))
     const promise = group.promised.get(memberId)
     if (promise === undefined) return this.#rejoin(group, request, now, reply)
@@ -54,14 +54,14 @@ export class Groups {
   }
 
   sync(
-    { group: name, memberId, generation }: GroupIdentity,
+    { group: name, memberId, instanceId, generation }: GroupIdentity,
     protocol: string,
     assignments: ReadonlyArray<{ readonly memberId: string; readonly assignment: Uint8Array }>,
     now: number,
     reply: Reply<Uint8Array>,
   ): void {
     const group = this.#at(name)
-    const member = group.member(memberId)
+    const member = group.identified({ memberId, instanceId })
     checkGeneration(group, generation)
     if (member.protocol !== protocol) throw inconsistent(group, protocol)
     if (group.state === "PreparingRebalance") throw rebalancing(group)
@@ -78,9 +78,9 @@ export class Groups {
     this.#answerSyncs(group, now, (member) => Exit.succeed(member.assignment))
   }
 
-  heartbeat({ group: name, memberId, generation }: GroupIdentity, now: number): void {
+  heartbeat({ group: name, memberId, instanceId, generation }: GroupIdentity, now: number): void {
     const group = this.#at(name)
-    const member = group.member(memberId)
+    const member = group.identified({ memberId, instanceId })
     checkGeneration(group, generation)
     this.#expect(group, member, now)
     if (group.state === "PreparingRebalance") throw rebalancing(group)
@@ -98,7 +98,8 @@ export class Groups {
   }
 
   /** Refuses a commit of positions that does not come from a member of the current generation. */
-  checkCommit({ group: name, memberId, generation }: GroupIdentity, transactional: boolean, now: number): void {
+  checkCommit(identity: GroupIdentity, transactional: boolean, now: number): void {
+    const { group: name, memberId, generation } = identity
     const group = this.#groups.get(name)
     if (group === undefined) {
       if (generation < 0) return void this.#atOrNew(name)
@@ -110,7 +111,7 @@ export class Groups {
     if (generation < 0 && group.state === "Empty") return
     // The transactional request once had no member: a broker takes it without one to this day.
     if (transactional && generation < 0 && memberId === "") return
-    const member = group.member(memberId)
+    const member = group.identified(identity)
     checkGeneration(group, generation)
     if (transactional) return
     if (group.state === "CompletingRebalance") throw rebalancing(group)
@@ -161,11 +162,35 @@ export class Groups {
       if (group.state === "PreparingRebalance" && group.isComplete) this.#complete(group, now)
     }
     group.promised.set(memberId, this.#options.timers.schedule(now + sessionTimeout, broken))
-    return { error: "MEMBER_ID_REQUIRED", memberId, generation: -1, leader: "", members: [] }
+    return { error: "MEMBER_ID_REQUIRED", memberId, generation: -1, leader: "", skipAssignment: false, members: [] }
+  }
+
+  /** A static member that is known takes its place again, in a generation that has its assignments without a rebalance. */
+  #joinStatic(group: Group, request: JoinRequest, now: number, reply: Reply<JoinResult>): void {
+    const memberId = `${request.instanceId}-${++this.#members}`
+    const known = group.instances.get(request.instanceId!)
+    if (known === undefined) {
+      group.grew = true
+      this.#expect(group, group.add({ ...request, memberId }, reply), now, newMemberTimeout)
+      return this.#rebalance(group, now)
+    }
+    const before = group.member(known)
+    this.#options.timers.cancel(before.session)
+    const member = group.replace(before, memberId)
+    member.sessionTimeout = request.sessionTimeout
+    member.rebalanceTimeout = request.rebalanceTimeout
+    member.metadata = new Uint8Array(request.metadata)
+    this.#expect(group, member, now)
+    if (group.state === "Stable") {
+      const skipAssignment = group.leader === memberId
+      return reply(Exit.succeed({ ...group.joined(memberId), skipAssignment }))
+    }
+    member.joining = reply
+    this.#rebalance(group, now)
   }
 
   #rejoin(group: Group, request: JoinRequest, now: number, reply: Reply<JoinResult>): void {
-    const member = group.member(request.memberId)
+    const member = group.identified(request)
     const knows = group.state === "CompletingRebalance" ||
       (group.state === "Stable" && group.leader !== member.memberId)
     if (knows && equal(member.metadata, request.metadata)) return reply(Exit.succeed(group.joined(member.memberId)))
@@ -210,11 +235,17 @@ export class Groups {
     })
   }
 
-  /** The next generation, of those who have joined. */
+  /** The next generation, of those who have joined, and of static members that are away. */
   #complete(group: Group, now: number): void {
     const { timers } = this.#options
     timers.cancel(group.deadline)
-    for (const member of [...group.members.values()]) if (member.joining === undefined) this.#remove(group, member)
+    for (const member of [...group.members.values()]) {
+      if (member.joining === undefined && member.instanceId === undefined) this.#remove(group, member)
+    }
+    if (group.members.size > 0 && !group.electLeader()) {
+      group.deadline = timers.schedule(now + group.rebalanceTimeout, (now) => this.#complete(group, now))
+      return
+    }
     group.nextGeneration()
     if (group.state === "Empty") return
     for (const member of group.members.values()) {

@@ -218,6 +218,7 @@ export interface JoinOptions {
   readonly sessionTimeout?: number
   readonly rebalanceTimeout?: number
   readonly metadata?: string
+  readonly instanceId?: string
 }
 
 export const protocol = "contract"
@@ -232,6 +233,7 @@ export const join = Effect.fnUntraced(function* (group: string, memberId: string
   return yield* settled(cluster.joinGroup({
     group,
     memberId,
+    instanceId: options.instanceId,
     sessionTimeout: options.sessionTimeout ?? 30_000,
     rebalanceTimeout: options.rebalanceTimeout ?? 30_000,
     protocol,
