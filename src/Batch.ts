@@ -109,6 +109,8 @@ export interface Changes {
   readonly entries: Entries
   /** What the store's entries are (see `StoreSpec`). */
   readonly shape?: string | undefined
+  /** Where the changelog began when the store was restored from it. */
+  readonly logStart?: number | undefined
   /** The bytes the changelog gets for a value: made at the commit, once for the last change of a key. */
   encode(value: unknown): Uint8Array
 }

@@ -32,6 +32,8 @@ export type Clocks = ReadonlyMap<string, Clock>
 /** Where a task starts, which commit brought it there (none yet: `undefined`), and who may have left something open there. */
 export interface Claim {
   readonly positions: Positions
+  /** By topic: the id of the one that the position is in, where it is known. */
+  readonly topicIds?: ReadonlyMap<string, string>
   readonly clocks: Clocks
   readonly commit: string | undefined
   readonly previous: ReadonlyArray<{ readonly txn: string; readonly member: string }>
@@ -48,6 +50,8 @@ export interface Work<out A = unknown> {
   readonly positions: Positions
   /** At `positions`. */
   readonly clocks: Clocks
+  /** As they were claimed. */
+  readonly topicIds?: ReadonlyMap<string, string>
 }
 
 /** Who we are in the consumer group while a commit is made. */

@@ -27,6 +27,10 @@ const Logged = Schema.fromJsonString(Schema.Struct({
   /** Null where the store has seen no time yet. */
   streamTime: Schema.NullOr(Schema.Finite),
   shape: Schema.optionalKey(Schema.String),
+  /** By topic: the id of the one that the position is in. */
+  topicIds: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
+  /** Where the changelog began when the store was restored: compaction leaves it there. */
+  logStart: Schema.optionalKey(Schema.Int),
 }))
 const encodeLogged = Schema.encodeSync(Logged)
 const decodeLogged = Schema.decodeOption(Logged)
@@ -43,12 +47,12 @@ export const loggedStreamTime = (key: Uint8Array | null, value: Uint8Array | nul
  */
 export const records = (
   plan: Plan,
-  { task, changes, positions }: Work,
+  { task, changes, positions, topicIds }: Work,
   headers: Headers = [],
 ): Result.Result<ReadonlyArray<ProducerRecord>, PipelineError> => {
   const { partition } = task
   const records: Array<ProducerRecord> = []
-  for (const { store, entries, streamTime, shape, encode } of changes) {
+  for (const { store, entries, streamTime, shape, logStart, encode } of changes) {
     const topic = changelogTopic(plan.name, store)
     try {
       for (const [key, value] of entries) {
@@ -69,6 +73,8 @@ export const records = (
       positions: Object.fromEntries(positions),
       streamTime: streamTime === -Infinity ? null : streamTime,
       ...shape !== undefined && { shape },
+      ...topicIds !== undefined && { topicIds: Object.fromEntries(topicIds) },
+      ...logStart !== undefined && { logStart },
     })
     records.push({ topic, partition, key: positionsKey, value: Buffer.from(logged), headers })
   }
@@ -143,14 +149,17 @@ export const restore = Effect.fnUntraced(function* <V>(
       Duration.toMillis(listedWithin),
     )
   const end = yield* offset("latest")
-  let position = yield* offset("earliest")
+  const start = yield* offset("earliest")
+  store.logStart = start
+  let position = start
   let read = 0
   let logged: typeof Logged.Type | undefined
   let newest: Uint8Array | undefined
   const deleted = new Set<string>()
   const covered = new Set<string>()
   const restoring = Effect.gen(function* () {
-    const reading = yield* fetcher.read(where, position)
+    // By no other policy would all of it be read.
+    const reading = yield* fetcher.read(where, position, false, { reset: "fail" })
     const clock = yield* Clock.clockWith(Effect.succeed)
     let heard = monotonic(clock)
     while (position < end) {
@@ -158,6 +167,8 @@ export const restore = Effect.fnUntraced(function* <V>(
       if (Option.isNone(fetched)) {
         if (monotonic(clock) - heard >= Duration.toMillis(undecidedFor)) {
           yield* Effect.ignore(endPrevious)
+          const now = yield* offset("latest")
+          if (now < end) return yield* broken(where, `its end ${end} was cut off at ${now} while it was read`, true)
         }
         continue
       }
@@ -205,13 +216,34 @@ export const restore = Effect.fnUntraced(function* <V>(
       reading.release(size)
     }
   })
-  yield* Effect.scoped(restoring)
+  yield* Effect.catchIf(
+    Effect.scoped(restoring),
+    (error): error is KafkaError => error instanceof KafkaError && error.code === "OFFSET_OUT_OF_RANGE",
+    () => broken(where, "it was cut off while it was read", true),
+  )
   const { shape = store.shape } = logged ?? {}
   if (shape !== store.shape) {
     return yield* broken(
       where,
       `it holds ${shape}, and store ${store.name} ${store.shape ?? "something else"}: it was written by another ` +
         "version of the program; give the pipeline a new name",
+      false,
+    )
+  }
+  for (const [topic, was] of Object.entries(logged?.topicIds ?? {})) {
+    const now = claim.topicIds?.get(topic)
+    if (now === undefined || now === was) continue
+    return yield* broken(
+      where,
+      `it is of records of topic ${topic} with the id ${was}, which was deleted and created again as ${now}`,
+      false,
+    )
+  }
+  if (start > (logged?.logStart ?? start)) {
+    return yield* broken(
+      where,
+      `what it held below offset ${start} was deleted, and with it entries of store ${store.name}: its cleanup.policy must ` +
+        "be compact and nothing else",
       false,
     )
   }

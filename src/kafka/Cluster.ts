@@ -15,6 +15,8 @@ export type ErrorCode =
   | "TIMEOUT" // no answer in time: the request may or may not have been carried out
   | "AUTHENTICATION" // SASL or TLS refused us
   | "CLIENT" // the request could not be written or the answer not be read: a fault of ours
+  | "UNREADABLE" // records that stay unreadable however often they are read
+  | "TOPIC_REPLACED" // the topic was deleted and created again: positions in the old one mean nothing in the new one
   | string & Record<never, never>
 
 /** A request that was refused or not answered. */
@@ -112,7 +114,14 @@ export interface FetchRequest {
   /** How long to wait for data when there is none, in milliseconds. */
   readonly maxWait: number
   readonly maxBytes: number
-  readonly partitions: ReadonlyArray<TopicPartition & { readonly offset: number; readonly maxBytes: number }>
+  readonly partitions: ReadonlyArray<
+    TopicPartition & {
+      readonly offset: number
+      readonly maxBytes: number
+      /** The topic that the offset belongs to, where it is known: another of its name answers INCONSISTENT_TOPIC_ID. */
+      readonly topicId?: string
+    }
+  >
 }
 
 /** One record batch as it stands in the log. Control batches carry a transaction marker instead of records. */
@@ -134,6 +143,8 @@ export interface FetchedBatch {
 
 export interface FetchedPartition extends TopicPartition {
   readonly error: ErrorCode | null
+  /** What is wrong with records that cannot be read. */
+  readonly message?: string
   readonly highWatermark: number
   /** Every transaction that begins below is decided: nothing above may be read under read_committed. */
   readonly lastStableOffset: number

@@ -20,6 +20,8 @@ export const folded = counter("folded", "Values that were folded into state, by 
 
 export const produced = counter("produced", "Records that the brokers acknowledged to a producer, by topic")
 
+export const lost = counter("lost", "Records that were deleted before they were read, by topic: at most so many")
+
 /** Counts what a commit contained, in one update per name: what is not committed is not counted. */
 export const committed = (pipeline: string, work: ReadonlyArray<Work>): Effect.Effect<void> => {
   const [reads, writes, drops, folds] = [new Tally(), new Tally(), new Tally(), new Tally()] as const

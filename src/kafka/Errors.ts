@@ -37,12 +37,15 @@ export const moved = (plan: Plan, cause: KafkaError | PipelineError): PipelineEr
     cause,
   })
 
+/** Answers that say that a position is not one in the topic that there is. */
+const elsewhere: ReadonlySet<string> = new Set(["OFFSET_OUT_OF_RANGE", "TOPIC_REPLACED"])
+
 /** A failed request as what it means for a pipeline. */
 export const asPipelineError = (error: KafkaError | PipelineError): PipelineError => {
   if (error instanceof PipelineError) return error
   const takenOver = error.code === "PRODUCER_FENCED"
   return new PipelineError({
-    reason: takenOver ? "Fenced" : "Kafka",
+    reason: takenOver ? "Fenced" : elsewhere.has(error.code) ? "State" : "Kafka",
     retriable: !takenOver && (retriable.has(error.code) || ofProducer.has(error.code)),
     message: `${error.operation}: ${error.message}`,
     cause: error,

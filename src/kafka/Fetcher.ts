@@ -10,9 +10,10 @@
  * Partitions that are read aside, whose records may wait for long before they are worked on, hold `leastFetchBytes` each
  * (or one batch) beside all that, and take nothing from the others.
  */
-import { Cause, Clock, Deferred, Effect, Exit, FiberMap, Queue, type Scope } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, FiberMap, Metric, Queue, type Scope } from "effect"
 import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
 import { monotonic } from "../Pace.ts"
+import { lost } from "./Counters.ts"
 import type { Leaders } from "./Leaders.ts"
 import { type Readable, readable } from "./ReadCommitted.ts"
 
@@ -52,14 +53,41 @@ export interface Reading {
   readonly isDry: () => boolean
 }
 
-export interface Fetcher {
-  /** Reads a partition from `offset` on, until the scope ends. At most one reading of a partition at a time. */
-  read(partition: TopicPartition, offset: number, aside?: boolean): Effect.Effect<Reading, never, Scope.Scope>
+/** What a position is worth. */
+export interface Standing {
+  /** The id of the topic that it belongs to; of the one that is there unless given. */
+  readonly topicId?: string | undefined
+  /** What to do where it is not in the log: as the fetcher's options say, unless given. */
+  readonly reset?: Reset
+  /**
+   * Whether a position above the end of the log is a failure whatever the policy says: what was read has been cut off, and
+   * by no policy would each record be read once.
+   */
+  readonly failsAbove?: boolean
 }
 
-interface Partition extends TopicPartition {
+export interface Fetcher {
+  /**
+   * Reads a partition from `offset` on, until the scope ends. At most one reading of a partition at a time.
+   *
+   * Fails where its position is not in the log (OFFSET_OUT_OF_RANGE) and the policy has no other, where the topic was
+   * deleted and created again (TOPIC_REPLACED), and where records cannot be read however often they are fetched
+   * (UNREADABLE). Nothing is passed over but what the log does not hold any more, which is logged and counted.
+   */
+  read(
+    partition: TopicPartition,
+    offset: number,
+    aside?: boolean,
+    standing?: Standing,
+  ): Effect.Effect<Reading, never, Scope.Scope>
+}
+
+interface Partition extends TopicPartition, Standing {
   readonly isAside: boolean
+  topicId: string | undefined
   position: number
+  /** Answers in a row that brought it no further. */
+  refusals: number
   held: number
   isAtEnd: boolean
   heard: number
@@ -104,6 +132,10 @@ export const make = Effect.fnUntraced(function* (
     if (answer.error === null) {
       const read = readable(answer, partition.position)
       const records = isGap ? { ...read, next: Math.max(read.next, answer.lastStableOffset) } : read
+      if (records.next === partition.position && answer.batches.length > 0) {
+        return yield* refuse(partition, "CORRUPT_MESSAGE", displaced(answer))
+      }
+      partition.refusals = 0
       partition.isAtEnd = records.next >= answer.highWatermark
       partition.heard = monotonic(clock)
       if (records.next === partition.position) return
@@ -112,20 +144,62 @@ export const make = Effect.fnUntraced(function* (
       if (!partition.isAside) total += records.size
       return void Queue.offerUnsafe(partition.fetched, records)
     }
-    if (answer.error === "OFFSET_OUT_OF_RANGE" && options.reset !== "fail") {
-      const from = partition.position
-      const offsets = yield* cluster.listOffsets([partition], options.reset, "read_committed")
-      const offset = offsets[0]!.offset
-      if (offsets[0]!.error !== null || offset < 0) return
-      partition.position = offset
-      return yield* Effect.logWarning(
-        `${where(partition)}: position ${from} is not in the log (it begins at ${answer.logStartOffset}); ` +
-          `going on at ${offset} as the reset policy "${options.reset}" says`,
-      )
+    if (answer.error === "OFFSET_OUT_OF_RANGE") return yield* outOfRange(partition)
+    if (retriable.has(answer.error) || damages.has(answer.error)) {
+      return yield* refuse(partition, answer.error, answer.message)
     }
-    if (retriable.has(answer.error)) return yield* refreshed
+    fail(partition, answer.error, refusedFor(partition, answer.error))
+  })
+
+  /** What may pass is asked again: records that do not get readable, and topics that stay another, only for a while. */
+  const refuse = Effect.fnUntraced(function* (partition: Partition, code: string, problem: string | undefined) {
+    partition.refusals++
+    if (damages.has(code) && partition.refusals >= rereads) {
+      return fail(partition, "UNREADABLE", unreadable(partition, problem ?? code))
+    }
+    if (code === "INCONSISTENT_TOPIC_ID" && partition.refusals >= rereads) {
+      return fail(partition, "TOPIC_REPLACED", replaced(partition, leaders.id(partition.topic)))
+    }
+    if (partition.refusals === rereads || partition.refusals === 1 && damages.has(code)) {
+      yield* Effect.logWarning(`${where(partition)}: ${problem ?? `it cannot be read (${code})`}; it is read again`)
+    }
+    yield* refreshed
+  })
+
+  const fail = (partition: Partition, code: string, message: string) => {
     reading.delete(partition)
-    Queue.failCauseUnsafe(partition.fetched, Cause.fail(refused(partition, answer.error)))
+    Queue.failCauseUnsafe(partition.fetched, Cause.fail(new KafkaError({ code, operation: "Fetch", message })))
+  }
+
+  const outOfRange = Effect.fnUntraced(function* (partition: Partition) {
+    const list = (at: "earliest" | "latest", isolation: "read_committed" | "read_uncommitted") =>
+      Effect.map(
+        cluster.listOffsets([partition], at, isolation),
+        ([listed]) => listed?.error === null ? listed.offset : -1,
+      )
+    const start = yield* list("earliest", "read_committed")
+    const end = yield* list("latest", "read_uncommitted")
+    const from = partition.position
+    if (start < 0 || end < 0 || from >= start && from <= end) {
+      return yield* refuse(partition, "OFFSET_NOT_AVAILABLE", undefined)
+    }
+    const reset = partition.reset ?? options.reset
+    const isAbove = from > end
+    if (reset === "fail" || isAbove && partition.failsAbove === true) {
+      return fail(partition, "OFFSET_OUT_OF_RANGE", isAbove ? above(partition, end) : below(partition, start))
+    }
+    const to = reset === "earliest" ? start : yield* list("latest", "read_committed")
+    if (to < 0) return yield* refuse(partition, "OFFSET_NOT_AVAILABLE", undefined)
+    partition.refusals = 0
+    partition.position = to
+    const missed = isAbove ? 0 : to - from
+    if (missed > 0) yield* Metric.update(Metric.withAttributes(lost, { topic: partition.topic }), missed)
+    const log = isAbove
+      ? `is above its end ${end}: what was read has been cut off`
+      : `is below its start ${start}: up to ${missed} records were deleted before they were read`
+    yield* Effect.logWarning(
+      `${where(partition)}: position ${from} ${log}; going on at ${to} as the reset policy "${reset}" says`,
+    )
   })
 
   const refreshed = Effect.ignore(leaders.refresh).pipe(Effect.andThen(Effect.sleep(retryAfter)))
@@ -136,12 +210,17 @@ export const make = Effect.fnUntraced(function* (
     // Brokers fill an answer from the front: whoever was served goes to the back.
     for (const partition of partitions) if (reading.delete(partition)) reading.add(partition)
     const most = share()
-    const asked = partitions.map(({ topic, partition, position, isAside }) => ({
-      topic,
-      partition,
-      offset: position,
-      maxBytes: isAside ? options.leastFetchBytes : most,
-    }))
+    const asked = partitions.map((one) => {
+      const { topic, partition, position, isAside } = one
+      one.topicId ??= leaders.id(topic)
+      return {
+        topic,
+        partition,
+        offset: position,
+        maxBytes: isAside ? options.leastFetchBytes : most,
+        ...one.topicId !== undefined && { topicId: one.topicId },
+      }
+    })
     const maxBytes = asked.reduce((sum, { maxBytes }) => sum + maxBytes, 0)
     const answers = yield* cluster.fetch({ node, maxWait: options.maxWait, maxBytes, partitions: asked })
     // Compaction may have removed the last records of a log, or their marker: then a whole answer is empty below the end.
@@ -196,12 +275,15 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(findLeaders)
 
   return {
-    read: Effect.fnUntraced(function* ({ topic, partition }, offset, isAside = false) {
+    read: Effect.fnUntraced(function* ({ topic, partition }, offset, isAside = false, standing = {}) {
       yield* Effect.ignore(leaders.ensure([topic]))
       const fetched = yield* Queue.unbounded<Readable, KafkaError>()
       const one: Partition = {
+        ...standing,
         topic,
         partition,
+        topicId: standing.topicId ?? leaders.id(topic),
+        refusals: 0,
         isAside,
         position: offset,
         held: 0,
@@ -246,12 +328,42 @@ const retryAfter = "100 millis"
 
 const where = ({ topic, partition }: TopicPartition): string => `topic ${topic} partition ${partition}`
 
-const refused = (partition: Partition, code: string): KafkaError =>
-  new KafkaError({
-    code,
-    operation: "Fetch",
-    message: code === "OFFSET_OUT_OF_RANGE"
-      ? `${where(partition)}: position ${partition.position} is not in the log and the reset policy is "fail": ` +
-        `the records were deleted, or the topic was created again; choose "earliest" or "latest", or reset the group`
-      : `${where(partition)}: the broker refuses to be read from (${code})`,
-  })
+/** So often records that cannot be read are read again, and a topic that is another asked for: for 2 seconds at least. */
+const rereads = 20
+
+/** Answers that say that records cannot be read. */
+const damages: ReadonlySet<string> = new Set([
+  "CORRUPT_MESSAGE",
+  "MESSAGE_TOO_LARGE",
+  "UNSUPPORTED_COMPRESSION_TYPE",
+  "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+])
+
+const displaced = ({ batches, lastStableOffset }: FetchedPartition): string =>
+  `the batch says that it begins at offset ${batches[0]!.baseOffset}, and the log is decided up to ${lastStableOffset}`
+
+const refusedFor = (partition: Partition, code: string): string =>
+  `${where(partition)}: the broker refuses to be read from (${code})`
+
+const unreadable = (partition: Partition, problem: string): string =>
+  `${
+    where(partition)
+  }: from offset ${partition.position} on, ${problem}, and was read ${rereads} times. Another replica ` +
+  "may be whole: make it the leader, or let the damaged one be copied anew; else set the group's position behind the batch"
+
+const replaced = ({ topic, topicId }: Partition, now: string | undefined): string =>
+  `topic ${topic} was deleted and created again: positions are those of the topic with the id ${topicId}, and ` +
+  `${now === undefined ? "there is another now" : `now there is ${now}`}. Reset positions and state together`
+
+const above = (partition: Partition, end: number): string =>
+  `${
+    where(partition)
+  }: position ${partition.position} is above the end of the log, ${end}: brokers have lost what was ` +
+  "processed already, or positions are of another cluster. Set the position to where the records go on that were not " +
+  "processed, and state with it"
+
+const below = (partition: Partition, start: number): string =>
+  `${
+    where(partition)
+  }: position ${partition.position} is not in the log and the reset policy is "fail": it begins at ` +
+  `${start}, and what was before is deleted. Choose "earliest" or "latest", or reset the group`

@@ -7,6 +7,8 @@ export interface Leaders {
   of(topic: string, partition: number): number
   /** The number of partitions; `undefined` for a topic that is not known. */
   partitions(topic: string): number | undefined
+  /** The id of the topic; `undefined` for one that is not known. */
+  id(topic: string): string | undefined
   /** Asks for topics that are not known yet. */
   readonly ensure: (topics: Iterable<string>) => Effect.Effect<void, KafkaError>
   /** Asks again for all topics known: after an answer that says that a leader has moved. */
@@ -27,6 +29,7 @@ export const make: Effect.Effect<Leaders, never, Cluster> = Effect.gen(function*
   return {
     of: (topic, partition) => known.get(topic)?.partitions[partition]?.leader ?? -1,
     partitions: (topic) => known.get(topic)?.partitions.length,
+    id: (topic) => known.get(topic)?.id || undefined,
     ensure: (topics) =>
       Semaphore.withPermits(asking, 1)(
         Effect.suspend(() => ask([...new Set(topics)].filter((topic) => !known.has(topic)))),

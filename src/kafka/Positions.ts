@@ -4,7 +4,7 @@
  * them stands the clock of the topic at that position, so that lateness is the same after a restart.
  */
 import { Clock, Effect, Schema } from "effect"
-import type { Claim, Clocks, Plan, Positions, TaskId } from "../Pipeline.ts"
+import type { Claim, Plan, TaskId, Work } from "../Pipeline.ts"
 import { decodeClock, encodeClock } from "../StreamTime.ts"
 import { PipelineError } from "../Task.ts"
 import {
@@ -29,6 +29,8 @@ export const Owner = Schema.Struct({
   member: Schema.String,
   /** Names the commit that moved the position last. */
   commit: Schema.optionalKey(Schema.String),
+  /** The id of the topic that the position is in. */
+  topic: Schema.optionalKey(Schema.String),
   /** The topic's clock at the position. */
   clock: Schema.optionalKey(Schema.String),
   /** Higher with every taking over, and never used twice. */
@@ -105,10 +107,12 @@ export const claim = Effect.fnUntraced(function* (
   const now = yield* Clock.currentTimeMillis
   const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
   if (partitions.length === 0) return { epoch: now, claims: [] }
+  const topicIds = yield* topicIdsOf(cluster, partitions, patience)
   const committed = yield* committedOrStart(cluster, plan, partitions, {
     transactionalId,
     transactionTimeout,
     patience,
+    topicIds,
   })
   // The time keeps epochs rising where a tool has reset the positions and with them the last one.
   const epoch = committed.reduce((epoch, one) => Math.max(epoch, 1 + (ownerOf(one)?.epoch ?? 0)), now)
@@ -120,7 +124,7 @@ export const claim = Effect.fnUntraced(function* (
       partitions.map((where): OffsetToCommit => {
         const { topic, partition, offset, owner } = withOwner(position(where))
         const { before: _, ...rest } = owner ?? {}
-        const own = { ...rest, txn: transactionalId, member: member.memberId, epoch }
+        const own = { ...rest, txn: transactionalId, member: member.memberId, epoch, ...named(topicIds.get(topic)) }
         return { topic, partition, offset, metadata: metadataOf(own, predecessorsOf(owner, transactionalId)) }
       }),
     ),
@@ -130,6 +134,7 @@ export const claim = Effect.fnUntraced(function* (
     const owned = partitionsOf(plan, task).map((where) => withOwner(position(where)))
     return {
       positions: new Map(owned.map(({ topic, offset }) => [topic, offset])),
+      topicIds,
       clocks: new Map(
         owned.flatMap(({ topic, owner }) => owner?.clock === undefined ? [] : [[topic, decodeClock(owner.clock)]]),
       ),
@@ -143,16 +148,42 @@ export const claim = Effect.fnUntraced(function* (
 
 const withoutTransactions = { transactionalId: null, transactionTimeout: 60_000, patience: 30_000 }
 
-/** Stable positions of a group; where it has none, those that its reset policy says. */
+/** The ids of topics, where they exist. */
+export const topicIdsOf = (
+  cluster: Cluster["Service"],
+  partitions: ReadonlyArray<TopicPartition>,
+  patience = withoutTransactions.patience,
+): Effect.Effect<ReadonlyMap<string, string>, KafkaError> =>
+  Effect.map(
+    patiently(cluster.metadata([...new Set(partitions.map(({ topic }) => topic))]), patience),
+    ({ topics }) => new Map(topics.flatMap(({ topic, id }) => id === "" ? [] : [[topic, id]])),
+  )
+
+const named = (topic: string | undefined) => topic === undefined ? {} : { topic }
+
+/** Stable positions of a group; where it has none in these very topics, those that its reset policy says. */
 export const committedOrStart = Effect.fnUntraced(function* (
   cluster: Cluster["Service"],
   plan: Plan,
   partitions: ReadonlyArray<TopicPartition>,
-  options?: Omit<Takeover, "plan">,
+  options?: Omit<Takeover, "plan"> & { readonly topicIds?: ReadonlyMap<string, string> },
 ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError | PipelineError> {
-  const { transactionalId, transactionTimeout, patience } = { ...withoutTransactions, ...options }
+  const { transactionalId, transactionTimeout, patience, topicIds } = { ...withoutTransactions, ...options }
   const fence = fencing(cluster, plan.group, transactionTimeout, transactionalId)
-  const stable = yield* stablePositions(cluster, plan.group, partitions, fence)
+  const committed = yield* stablePositions(cluster, plan.group, partitions, fence)
+  const stable: Array<CommittedOffset> = []
+  for (const position of committed) {
+    const { topic, partition, offset } = position
+    const was = ownerOf(position)?.topic
+    const now = topicIds?.get(topic)
+    const isOther = was !== undefined && now !== undefined && was !== now
+    stable.push(isOther ? { ...position, offset: -1, metadata: "" } : position)
+    if (!isOther) continue
+    yield* Effect.logWarning(
+      `group ${plan.group}: topic ${topic} was deleted and created again (its id was ${was} and is ${now}): the position ` +
+        `${offset} in partition ${partition} is not used, and the group starts there as its reset policy says`,
+    )
+  }
   const missing = stable.filter(({ offset }) => offset < 0)
   if (missing.length === 0) return stable
   return [...stable.filter(({ offset }) => offset >= 0), ...yield* startsOf(cluster, plan, missing, patience)]
@@ -165,13 +196,14 @@ const withOwner = (committed: CommittedOffset) => {
 
 /** Positions and clocks to commit for work, named by their commit. */
 export const toCommit = (
-  { task, positions, clocks }: { readonly task: TaskId; readonly positions: Positions; readonly clocks: Clocks },
+  { task, positions, clocks, topicIds }: Pick<Work, "task" | "positions" | "clocks" | "topicIds">,
   owner: Owner,
   predecessors: ReadonlyArray<Predecessor> = [],
 ): ReadonlyArray<OffsetToCommit> =>
   Array.from(positions, ([topic, offset]) => {
     const clock = clocks.get(topic)
-    const timed = clock === undefined ? owner : { ...owner, clock: encodeClock(clock, clockRoom) }
+    const own = { ...owner, ...named(topicIds?.get(topic)) }
+    const timed = clock === undefined ? own : { ...own, clock: encodeClock(clock, clockRoom) }
     return { topic, partition: task.partition, offset, metadata: metadataOf(timed, predecessors) }
   })
 

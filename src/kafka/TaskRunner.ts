@@ -120,7 +120,10 @@ export const make = Effect.fnUntraced(function* (
     Stream.unwrap(Effect.gen(function* () {
       const isRetry = plan.flows[id.flow]!.retries.some(({ name }) => name === topic.name)
       const where = { topic: topic.name, partition: id.partition }
-      const reading = yield* fetcher.read(where, positions.get(topic.name)!, isRetry)
+      const reading = yield* fetcher.read(where, positions.get(topic.name)!, isRetry, {
+        topicId: claim.topicIds?.get(topic.name),
+        failsAbove: options.guarantee.state === "same" || plan.flows[id.flow]!.stores.length > 0,
+      })
       readings.set(topic.name, reading)
       const next = tickAfter === undefined
         ? reading.next
@@ -244,7 +247,14 @@ export const make = Effect.fnUntraced(function* (
       const batches = finished
       finished = []
       const changes = merged(batches, stores, streamTimes)
-      return { task: id, batches, changes, from: positions, ...after(batches, positions, clocks) }
+      return {
+        task: id,
+        batches,
+        changes,
+        from: positions,
+        ...after(batches, positions, clocks),
+        ...claim.topicIds !== undefined && { topicIds: claim.topicIds },
+      }
     },
     committed: (work, commit) => {
       committing = false
@@ -371,9 +381,9 @@ const merged = (
     const last = list.at(-1)
     if (last === undefined) {
       const streamTime = streamTimes.get(name) ?? -Infinity
-      const { shape, encode } = store
-      return { store: name, version: 0, streamTime, entries: new Map(), shape, encode }
+      const { shape, encode, logStart } = store
+      return { store: name, version: 0, streamTime, entries: new Map(), shape, encode, logStart }
     }
-    return { ...last, entries: merge(list.map(({ entries }) => entries)) }
+    return { ...last, entries: merge(list.map(({ entries }) => entries)), logStart: store.logStart }
   })
 }

@@ -170,8 +170,11 @@ export const topic = <V>(
 /** Once there is a table it stays while brokers refuse or have lost the topic, for whoever runs them may change that. */
 const mayPass = (error: PipelineError | KafkaError, isReady: boolean): boolean => {
   if (error instanceof PipelineError) return error.retriable || isReady && error.reason === "Definition"
-  return isReady || error.code === "OFFSET_OUT_OF_RANGE" || asPipelineError(error).retriable
+  return isReady || begunAnew.has(error.code) || asPipelineError(error).retriable
 }
+
+/** What was read is of no use any more, and reading begins anew. */
+const begunAnew: ReadonlySet<string> = new Set(["OFFSET_OUT_OF_RANGE", "TOPIC_REPLACED"])
 
 const threw = (topic: string, cause: Cause.Cause<unknown>): PipelineError =>
   new PipelineError({

@@ -45,6 +45,8 @@ export class JournaledStore<V> implements LoggedStore<V> {
   #version = 1
   #committed = 0
   streamTime = -Infinity
+  /** Where its changelog began when it was restored from it. */
+  logStart: number | undefined
   readonly #encode: (value: V) => unknown
   readonly #decode: (value: unknown) => V
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Cluster, type FetchRequest } from "../../src/kafka/Cluster.ts"
@@ -167,7 +167,8 @@ describe("Fetcher", () => {
       asked()
       const reading = yield* fetcher.read({ topic, partition: 5 }, 0)
       assert.isAtLeast(yield* drained(reading), 8 * size)
-      assert.deepStrictEqual(asked()[0], { topic, partition: 5, offset: 0, maxBytes: bounds.fetchBytes })
+      const { topicId: _, ...one } = asked()[0]!
+      assert.deepStrictEqual(one, { topic, partition: 5, offset: 0, maxBytes: bounds.fetchBytes })
     }),
   )
 
@@ -225,8 +226,162 @@ describe("Fetcher", () => {
       const kept = yield* fetcher.read({ topic, partition: 1 }, 0)
       const error = yield* Effect.flip(first(lost.next))
       assert.strictEqual(error.code, "OFFSET_OUT_OF_RANGE")
-      assert.match(error.message, /^topic t partition 0: position 99 is not in the log and the reset policy is "fail"/)
+      assert.match(error.message, /^topic t partition 0: position 99 is above the end of the log, 3/)
       assert.isAbove((yield* first(kept.next)).length, 0)
+    }),
+  )
+
+  /** A log of 6 records of which retention has taken the first ones. */
+  const shortened = Effect.gen(function* () {
+    const cluster = yield* Cluster
+    const control = yield* ClusterMemory.Control
+    const config = { "retention.ms": "60000" }
+    yield* cluster.createTopics([{ topic, partitions: 1, replicationFactor: 1, config }])
+    yield* append(0, 4)
+    yield* TestClock.adjust("2 minutes")
+    yield* control.expire
+    yield* append(0, 2)
+    const [start] = yield* cluster.listOffsets([{ topic, partition: 0 }], "earliest", "read_committed")
+    assert.isAbove(start!.offset, 2)
+    return start!.offset
+  })
+
+  const countLost = Effect.map(
+    Metric.snapshot,
+    (all) =>
+      all.filter(({ id }) => id === "millrace_records_lost_total")
+        .reduce((sum, { state }) => sum + Number((state as { readonly count: number | bigint }).count), 0),
+  )
+
+  for (const reset of ["earliest", "latest", "fail"] as const) {
+    test(
+      `counts what retention has taken before it was read, under the policy "${reset}"`,
+      Effect.gen(function* () {
+        const start = yield* shortened
+        const { fetcher } = yield* fetching(1, { reset })
+        const before = yield* countLost
+        const reading = yield* fetcher.read({ topic, partition: 0 }, 1)
+        yield* TestClock.adjust("1 second")
+        if (reset === "fail") {
+          const error = yield* Effect.flip(first(reading.next))
+          assert.strictEqual(error.code, "OFFSET_OUT_OF_RANGE")
+          assert.include(
+            error.message,
+            `position 1 is not in the log and the reset policy is "fail": it begins at ${start}`,
+          )
+          assert.strictEqual((yield* countLost) - before, 0)
+          return
+        }
+        yield* append(0, 1)
+        const { offsets } = yield* first(reading.next)
+        assert.strictEqual(offsets[0], reset === "earliest" ? start : 6)
+        assert.strictEqual((yield* countLost) - before, offsets[0]! - 1)
+      }),
+    )
+  }
+
+  test(
+    "fails above the end of the log where told to, whatever the policy says, and not below its start",
+    Effect.gen(function* () {
+      const start = yield* shortened
+      const { fetcher } = yield* fetching(1)
+      const above = yield* Effect.scoped(Effect.gen(function* () {
+        const reading = yield* fetcher.read({ topic, partition: 0 }, 7, false, { failsAbove: true })
+        return yield* Effect.flip(first(reading.next))
+      }))
+      assert.strictEqual(above.code, "OFFSET_OUT_OF_RANGE")
+      assert.include(above.message, "topic t partition 0: position 7 is above the end of the log, 6: brokers have lost")
+      const below = yield* fetcher.read({ topic, partition: 0 }, 0, false, { failsAbove: true })
+      assert.strictEqual((yield* first(below.next)).offsets[0], start)
+    }),
+  )
+
+  for (const given of [true, false]) {
+    test(
+      `fails where the topic was deleted and created again ${given ? "before it reads" : "while it reads"}`,
+      Effect.gen(function* () {
+        const cluster = yield* Cluster
+        const { fetcher } = yield* fetching(1)
+        yield* append(0, 3)
+        const { topics: [was] } = yield* cluster.metadata([topic])
+        const again = Effect.gen(function* () {
+          yield* cluster.deleteTopics([topic])
+          yield* TestClock.adjust("10 seconds")
+          yield* cluster.createTopics([{ topic, partitions: 1, replicationFactor: 1, config: {} }])
+          yield* append(0, 9)
+        })
+        if (given) yield* again
+        const reading = yield* fetcher.read({ topic, partition: 0 }, 1, false, given ? { topicId: was!.id } : {})
+        if (!given) {
+          const { offsets, next } = yield* first(reading.next)
+          assert.deepStrictEqual([offsets[0], next], [1, 3])
+          yield* again
+        }
+        const error = yield* Effect.flip(first(reading.next))
+        const { topics: [now] } = yield* cluster.metadata([topic])
+        assert.strictEqual(error.code, "TOPIC_REPLACED")
+        assert.include(
+          error.message,
+          `topic t was deleted and created again: positions are those of the topic with the id`,
+        )
+        assert.include(error.message, was!.id)
+        assert.include(error.message, now!.id)
+      }),
+    )
+  }
+
+  const damage = Faults.refusePartitions("CORRUPT_MESSAGE", ({ partition }) => partition === 0)
+  test(
+    "reads what is damaged again, and goes on where it is whole then",
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(2)
+      const faults = yield* Faults.Faults
+      yield* append(0, 3)
+      yield* append(1, 3)
+      yield* faults.use({
+        start: () => (call) => call.operation === "Fetch" && call.count <= 10 ? damage : undefined,
+      })
+      const reading = yield* fetcher.read({ topic, partition: 0 }, 0)
+      assert.deepStrictEqual([...(yield* first(reading.next)).offsets], [0, 1, 2])
+    }),
+  )
+
+  test(
+    "fails where what is damaged stays so, passes nothing over, and leaves the others alone",
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(2)
+      const faults = yield* Faults.Faults
+      yield* append(0, 3)
+      yield* append(1, 3)
+      yield* faults.use(Faults.every(({ operation }) => operation === "Fetch", damage))
+      const broken = yield* fetcher.read({ topic, partition: 0 }, 1)
+      const whole = yield* fetcher.read({ topic, partition: 1 }, 0)
+      const error = yield* Effect.flip(first(broken.next))
+      assert.strictEqual(error.code, "UNREADABLE")
+      assert.match(error.message, /^topic t partition 0: from offset 1 on, CORRUPT_MESSAGE, and was read 20 times/)
+      assert.isAbove((yield* first(whole.next)).length, 0)
+    }),
+  )
+
+  test(
+    "fails where a batch says that it is elsewhere than the log can be",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const displaced = Cluster.of({
+        ...cluster,
+        fetch: (request) =>
+          Effect.map(cluster.fetch(request), (answers) =>
+            answers.map((answer) => ({
+              ...answer,
+              batches: answer.batches.map((batch) => ({ ...batch, baseOffset: 4_096, lastOffset: 4_096 })),
+            }))),
+      })
+      const { fetcher } = yield* Effect.provideService(fetching(1), Cluster, displaced)
+      yield* append(0, 1)
+      const reading = yield* fetcher.read({ topic, partition: 0 }, 0)
+      const error = yield* Effect.flip(first(reading.next))
+      assert.strictEqual(error.code, "UNREADABLE")
+      assert.include(error.message, "the batch says that it begins at offset 4096, and the log is decided up to 1")
     }),
   )
 

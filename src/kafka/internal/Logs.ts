@@ -16,16 +16,9 @@ const allInSync = -1
 const readCommitted = 1
 
 export const make = (brokers: Brokers, topics: Topics): Pick<Cluster["Service"], "fetch" | "produce"> => {
-  /** The topics that were read from. A position belongs to the topic with this id, and to no other of its name. */
-  const read = new Map<string, string>()
-
-  /** Why a topic cannot be asked for by `id`, if it is so. */
-  const unreadable = (topic: string, id: string | undefined): string | undefined =>
-    id === undefined
-      ? "UNKNOWN_TOPIC_OR_PARTITION"
-      : (read.get(topic) ?? id) === id
-      ? undefined
-      : "INCONSISTENT_TOPIC_ID"
+  /** Why a position in the topic `wanted` cannot be asked for where the topic of its name is the one with `id`, if it is so. */
+  const unreadable = (wanted: string | undefined, id: string | undefined): string | undefined =>
+    id === undefined ? "UNKNOWN_TOPIC_OR_PARTITION" : (wanted ?? id) === id ? undefined : "INCONSISTENT_TOPIC_ID"
 
   const failed = (where: TopicPartition, error: string): FetchedPartition => ({
     topic: where.topic,
@@ -43,7 +36,7 @@ export const make = (brokers: Brokers, topics: Topics): Pick<Cluster["Service"],
       const ids = yield* topics.ids(partitions.map(({ topic }) => topic))
       const answers: Array<FetchedPartition> = []
       const wanted = partitions.filter((one) => {
-        const error = unreadable(one.topic, ids.get(one.topic))
+        const error = unreadable(one.topicId, ids.get(one.topic))
         if (error !== undefined) answers.push(failed(one, error))
         return error === undefined
       })
@@ -55,10 +48,11 @@ export const make = (brokers: Brokers, topics: Topics): Pick<Cluster["Service"],
         lastFetchedEpoch: -1,
         partitionMaxBytes: maxBytes,
       })).map(({ name, partitions }) => ({ topicId: ids.get(name)!, partitions }))
+      const offsets = new Map(wanted.map((one) => [`${ids.get(one.topic)} ${one.partition}`, one.offset]))
       const response = yield* brokers.node(
         "fetch",
         node,
-        call(FetchColumns, maxWait, 1, maxBytes, readCommitted, noSession, noEpoch, request, [], ""),
+        call(fetchColumns(offsets), maxWait, 1, maxBytes, readCommitted, noSession, noEpoch, request, [], ""),
         maxWait + brokers.timeout,
       )
       const error = nameOf(response.errorCode)
@@ -69,14 +63,13 @@ export const make = (brokers: Brokers, topics: Topics): Pick<Cluster["Service"],
       for (const { topicId, ...answer } of response.partitions) {
         answers.push({ topic: names.get(topicId) ?? "", ...answer })
       }
-      for (const { topic, error } of answers) if (error === null) read.set(topic, ids.get(topic)!)
       const other = answers.filter(({ error }) => error !== null && otherTopic.has(error))
       if (other.length === 0) return inOrder(partitions, answers, (one) => failed(one, unanswered))
       yield* topics.metadata([...new Set(other.map(({ topic }) => topic))])
       const now = yield* topics.ids(other.map(({ topic }) => topic))
-      return inOrder(partitions, answers, (one) => failed(one, unanswered)).map((answer) =>
+      return inOrder(partitions, answers, (one) => failed(one, unanswered)).map((answer, i) =>
         answer.error !== null && otherTopic.has(answer.error)
-          ? { ...answer, error: unreadable(answer.topic, now.get(answer.topic)) ?? "UNKNOWN_TOPIC_ID" }
+          ? { ...answer, error: unreadable(partitions[i]!.topicId, now.get(answer.topic)) ?? "UNKNOWN_TOPIC_ID" }
           : answer
       )
     }),
@@ -139,23 +132,35 @@ interface FetchResponse {
   readonly partitions: ReadonlyArray<Omit<FetchedPartition, "topic"> & { readonly topicId: string }>
 }
 
-const parseFetchResponse: Api<never, FetchResponse>["parseResponse"] = (_correlationId, _key, _version, answer) => {
-  // One copy, so that all records can point into one buffer.
-  const bytes = answer.buffer.buffer
-  const reader = Reader.from(bytes)
-  reader.readInt32() // How long the broker held the answer back for a quota.
-  const errorCode = reader.readInt16()
-  reader.readInt32() // The session: none.
-  const partitions = reader.readArray((reader) => {
-    const topicId = reader.readUUID()
-    return reader.readArray((reader) => readPartition(reader, bytes, topicId))
-  })
-  return { errorCode, partitions: partitions.flat() }
-}
+const parseFetchResponse =
+  (offsets: ReadonlyMap<string, number>): Api<never, FetchResponse>["parseResponse"] =>
+  (_correlationId, _key, _version, answer) => {
+    // One copy, so that all records can point into one buffer.
+    const bytes = answer.buffer.buffer
+    const reader = Reader.from(bytes)
+    reader.readInt32() // How long the broker held the answer back for a quota.
+    const errorCode = reader.readInt16()
+    reader.readInt32() // The session: none.
+    const partitions = reader.readArray((reader) => {
+      const topicId = reader.readUUID()
+      return reader.readArray((reader) => readPartition(reader, bytes, topicId, offsets))
+    })
+    return { errorCode, partitions: partitions.flat() }
+  }
 
-const FetchColumns = { api: Fetch.api, createRequest: Fetch.createRequest, parseResponse: parseFetchResponse }
+/** The request, and how its answer is read, by the offsets that were asked for: of each topic's id and partition. */
+const fetchColumns = (offsets: ReadonlyMap<string, number>) => ({
+  api: Fetch.api,
+  createRequest: Fetch.createRequest,
+  parseResponse: parseFetchResponse(offsets),
+})
 
-const readPartition = (reader: Reader, bytes: Buffer, topicId: string): FetchResponse["partitions"][number] => {
+const readPartition = (
+  reader: Reader,
+  bytes: Buffer,
+  topicId: string,
+  offsets: ReadonlyMap<string, number>,
+): FetchResponse["partitions"][number] => {
   const partition = reader.readInt32()
   const error = nameOf(reader.readInt16())
   const highWatermark = Number(reader.readInt64())
@@ -167,12 +172,16 @@ const readPartition = (reader: Reader, bytes: Buffer, topicId: string): FetchRes
   }))
   reader.readInt32() // A replica to read from instead: only for readers that name their rack.
   const size = Math.max(0, reader.readUnsignedVarInt() - 1)
-  const decoded = decode(bytes.subarray(reader.position, reader.position + size))
+  const decoded = decode(
+    bytes.subarray(reader.position, reader.position + size),
+    offsets.get(`${topicId} ${partition}`),
+  )
   reader.skip(size)
   return {
     topicId,
     partition,
     error: error ?? decoded.error,
+    ...decoded.message !== undefined && { message: decoded.message },
     highWatermark,
     lastStableOffset,
     logStartOffset,

@@ -72,7 +72,7 @@ export class Broker {
     let found = false
     const answers = partitions.map((wanted): FetchedPartition => {
       const read = attempt(() => {
-        const { log } = this.topics.led(wanted, node)
+        const { log } = this.topics.led(wanted, node, wanted.topicId)
         return { log, ...log.read(wanted.offset, Math.min(maxBytes - taken, wanted.maxBytes), taken === 0) }
       })
       if (read instanceof Refusal) {

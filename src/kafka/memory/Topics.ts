@@ -101,9 +101,13 @@ export class Topics {
     return found
   }
 
-  /** The partition, if this broker leads it. */
-  led(where: TopicPartition, node: number): Partition {
+  /** The partition, if this broker leads it, and if its topic is the one with `id`. */
+  led(where: TopicPartition, node: number, id?: string): Partition {
     const found = this.get(where)
+    const own = this.#at(where.topic).id
+    if (id !== undefined && id !== own) {
+      throw new Refusal("INCONSISTENT_TOPIC_ID", `topic ${where.topic} has the id ${own}, not ${id}`)
+    }
     if (found.leader !== node) {
       throw new Refusal(
         "NOT_LEADER_OR_FOLLOWER",

@@ -173,7 +173,9 @@ describe("RecordBatch", () => {
 
   it("reads many batches, and leaves out one that was cut", () => {
     const whole = encode(records, plain)
-    const two = Buffer.concat([whole, whole])
+    const behind = Buffer.from(whole)
+    behind.writeBigInt64BE(3n, field.baseOffset)
+    const two = Buffer.concat([whole, behind])
     for (let cut = 0; cut < whole.length; cut++) {
       const { batches, error } = decode(two.subarray(0, whole.length + cut))
       assert.strictEqual(error, null)
@@ -188,7 +190,9 @@ describe("RecordBatch", () => {
     for (let at = field.crc; at < whole.length; at++) {
       const damaged = Buffer.from(whole)
       damaged[at]! ^= 0x10
-      assert.deepStrictEqual(decode(damaged), { batches: [], error: "CORRUPT_MESSAGE" }, `byte ${at}`)
+      const { message, ...refused } = decode(damaged)
+      assert.deepStrictEqual(refused, { batches: [], error: "CORRUPT_MESSAGE" }, `byte ${at}`)
+      assert.match(message!, /^the batch at offset 0 cannot be read: its checksum is not that of its bytes/)
       const { batches, error } = decode(Buffer.concat([whole, damaged]))
       assert.strictEqual(error, null)
       assert.strictEqual(batches.length, 1)
@@ -205,6 +209,12 @@ describe("RecordBatch", () => {
   const damages: ReadonlyArray<readonly [what: string, change: (batch: Buffer) => void, error: string]> = [
     ["an older format", (batch) => batch[field.magic] = 1, "UNSUPPORTED_FOR_MESSAGE_FORMAT"],
     ["a newer format", (batch) => batch[field.magic] = 3, "CORRUPT_MESSAGE"],
+    ["a length beyond what came", (batch) => batch.writeInt32BE(batch.length + 1, field.length), "CORRUPT_MESSAGE"],
+    ["a negative length", (batch) => batch.writeInt32BE(-100, field.length), "CORRUPT_MESSAGE"],
+    ["fewer records than there are", (batch) => batch.writeInt32BE(1, field.count), "CORRUPT_MESSAGE"],
+    ["a negative number of records", (batch) => batch.writeInt32BE(-1, field.count), "CORRUPT_MESSAGE"],
+    ["records behind its last offset", (batch) => batch.writeInt32BE(1, field.lastOffsetDelta), "CORRUPT_MESSAGE"],
+    ["a last offset before its first", (batch) => batch.writeInt32BE(-1, field.lastOffsetDelta), "CORRUPT_MESSAGE"],
     ["an unknown compression", (batch) => batch.writeInt16BE(5, field.attributes), "UNSUPPORTED_COMPRESSION_TYPE"],
     ["what is not compressed as it says", (batch) => batch.writeInt16BE(1, field.attributes), "CORRUPT_MESSAGE"],
     ["more records than there are", (batch) => batch.writeInt32BE(2 ** 31 - 1, field.count), "CORRUPT_MESSAGE"],
@@ -212,11 +222,57 @@ describe("RecordBatch", () => {
     ["a length below the header's", (batch) => batch.writeInt32BE(3, field.length), "CORRUPT_MESSAGE"],
   ]
   it.each(damages)("refuses %s", (_, change, error) => {
-    assert.deepStrictEqual(decode(altered(change)), { batches: [], error })
+    const { message, ...refused } = decode(altered(change))
+    assert.deepStrictEqual(refused, { batches: [], error })
+    assert.match(message!, /^the batch at offset 0 cannot be read: /)
+  })
+
+  const oneRecord = (written: Buffer): Buffer => {
+    const batch = Buffer.concat([encode(records, plain).subarray(0, field.records), written])
+    batch.writeInt32BE(batch.length - field.leaderEpoch, field.length)
+    batch.writeInt32BE(1, field.count)
+    batch.writeInt32BE(0, field.lastOffsetDelta)
+    batch.writeUInt32BE(crc32c(batch.subarray(field.attributes)), field.crc)
+    return batch
+  }
+  /** Length, attributes, deltas of time and offset, key, value, number of headers, headers: as zigzag numbers and bytes. */
+  const lies: ReadonlyArray<readonly [what: string, written: ReadonlyArray<number>]> = [
+    ["a record that ends within a header", [14, 0, 0, 0, 1, 1, 2, 0]],
+    ["a record of no length", [0]],
+    ["a record of negative length", [11, 0, 0, 0, 1, 1, 0]],
+    ["a key beyond the record", [12, 0, 0, 0, 20, 1, 0]],
+    ["a negative number of headers", [12, 0, 0, 0, 1, 1, 1]],
+    ["more headers than there are", [16, 0, 0, 0, 1, 1, 4, 0, 1]],
+    ["a header whose name has a negative length", [18, 0, 0, 0, 1, 1, 2, 9, 1, 1]],
+    ["an offset before the batch's", [12, 0, 0, 1, 1, 1, 0]],
+    ["a number that does not end", [12, 0, 0, 0xff, 0xff, 0xff, 0xff]],
+    ["bytes behind the last record", [12, 0, 0, 0, 1, 1, 0, 0]],
+  ]
+  it.each(lies)("refuses %s", (_, written) => {
+    assert.strictEqual(decode(oneRecord(Buffer.from([12, 0, 0, 0, 1, 1, 0]))).error, null)
+    assert.strictEqual(decode(oneRecord(Buffer.from(written))).error, "CORRUPT_MESSAGE")
+  })
+
+  it("refuses a batch that is not at the offset that was asked for, or not behind the one before it", () => {
+    const at = (offset: number) => {
+      const batch = encode(records, plain)
+      batch.writeBigInt64BE(BigInt(offset), field.baseOffset)
+      return batch
+    }
+    assert.strictEqual(decode(at(10), 12).error, null)
+    assert.strictEqual(decode(at(10), 3).error, null)
+    assert.strictEqual(decode(at(10), 13).error, "CORRUPT_MESSAGE")
+    assert.deepStrictEqual(
+      decode(Buffer.concat([at(10), at(13), at(12), at(19)]), 10).batches.map(({ baseOffset }) => baseOffset),
+      [10, 13],
+    )
   })
 
   it("reads a batch whose records were all compacted away", () => {
-    const batch = altered((whole) => whole.writeInt32BE(0, field.count))
+    const batch = encode(records, plain).subarray(0, field.records)
+    batch.writeInt32BE(batch.length - field.leaderEpoch, field.length)
+    batch.writeInt32BE(0, field.count)
+    batch.writeUInt32BE(crc32c(batch.subarray(field.attributes)), field.crc)
     const { lastOffset, offsets } = one(batch)
     assert.strictEqual(lastOffset, 2)
     assert.deepStrictEqual(offsets, [])
