@@ -3,7 +3,7 @@
  * table does not name stays in the flow's type, and `Pipeline.make` then does not compile.
  */
 import { Context, Effect, type Types } from "effect"
-import type { Batch, Dropped, Failed, Failure, Outgoing, Source } from "./Batch.ts"
+import type { Batch, Dropped, Failed, Failure, Headers, Outgoing, Source } from "./Batch.ts"
 import { offsetOf, RecordDefect } from "./Batch.ts"
 import { type Flow, perTask } from "./Flow.ts"
 import { PipelineError } from "./Task.ts"
@@ -22,6 +22,8 @@ export interface Stage {
   readonly firstFailedAt: number
   /** What it was given, as JSON, where it has a schema for that. */
   readonly input: Uint8Array | undefined
+  /** Headers that say how what it was given comes back to it, where a topic leads there. */
+  readonly back?: Headers | undefined
 }
 
 /** A failed record as a route sees it: its original bytes are the source's, at the failed row. */

@@ -14,7 +14,8 @@ import type { Writer } from "./Writer.ts"
 /** What a transaction commits. */
 export interface Contents {
   readonly records: ReadonlyArray<ProducerRecord>
-  readonly member: GroupIdentity
+  /** Whose positions; absent where there are none. */
+  readonly member?: GroupIdentity
   readonly offsets: ReadonlyArray<OffsetToCommit>
 }
 
@@ -44,7 +45,7 @@ export const run = Effect.fnUntraced(
     { records, member, offsets }: Contents,
     patience: number,
   ): Effect.fn.Return<Outcome, KafkaError> {
-    if (member.generation < 0 || member.memberId === "") return yield* anonymous(member.group)
+    if (member !== undefined && (member.generation < 0 || member.memberId === "")) return yield* anonymous(member.group)
     yield* writer.ready
     const txn = () => ({ transactionalId, ...writer.identity() })
     /** A request that was given up may still arrive, and would count for the next transaction under this epoch. */
@@ -64,6 +65,7 @@ export const run = Effect.fnUntraced(
         (partitions) => ask(cluster.addPartitionsToTxn(txn(), partitions)),
       )
       if (undelivered.length > 0) return undelivered
+      if (member === undefined) return []
       yield* ask(cluster.addOffsetsToTxn(txn(), member.group))
       yield* ask(cluster.txnOffsetCommit(txn(), member, offsets))
       return []

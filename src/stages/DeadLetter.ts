@@ -4,6 +4,7 @@ import type { Failure, Headers } from "../Batch.ts"
 import type { Rejected, Route, Stage } from "../Failures.ts"
 import type { Topic } from "../Topic.ts"
 import { fitted, room } from "./failures/Fitting.ts"
+import { madeHeaders } from "./failures/Letters.ts"
 import * as Origin from "./failures/Origin.ts"
 
 /**
@@ -14,10 +15,12 @@ import * as Origin from "./failures/Origin.ts"
  *
  * Of a record that was tried several times by a stage with a name: which stage that was, how often and since when
  * (`millrace-stage`, `-attempts`, `-first-failed-at`), and what it was given as JSON (`millrace-stage-input`), as far as
- * that fits. Where it stood is where it was read first, not the retry topic that it came back from.
+ * that fits. Where that stage has retry topics, also what the way back to it takes: the first of them, event times, and the
+ * stage's key where that is another (`millrace-stage-topic`, `-event-times`, `-key`). Where it stood is where it was read
+ * first, not the retry topic that it came back from.
  *
- * Of a value that a fold made of many records, the letter holds the value itself as JSON under its key, and where it
- * stood is the record that caused it to be emitted: the one to come where that was the wall clock.
+ * Of a value that a fold made of many records, the letter holds the value itself as JSON under its key (`millrace-made`), and
+ * where it stood is the record that caused it to be emitted: the one to come where that was the wall clock.
  *
  * A value too large for `to` is cut, with its length and SHA-256 in `millrace-truncated-length` and `-sha256`. Where not even
  * the rest fits, those of the record's own headers that find no room are left out (`-headers` has their number), and its key
@@ -33,11 +36,12 @@ export const to = (topic: Topic<Uint8Array | null>): Route => ({
     const described = [
       ...origin.place,
       ...reasonHeaders(rejected),
+      ...failed.record === undefined ? [] : madeHeaders,
       ...stage === undefined ? [] : stageHeaders(stage),
     ]
     const whole = stage?.input === undefined
       ? described
-      : [...described, ["millrace-stage-input", stage.input] as const]
+      : [...described, ["millrace-stage-input", stage.input] as const, ...stage.back ?? []]
     const about = room(topic, key, [...own, ...whole]) >= (value?.length ?? 0) ? whole : described
     return {
       _tag: "Outgoing",

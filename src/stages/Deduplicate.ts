@@ -1,9 +1,10 @@
 /** Dropping records that were seen before. */
 import { Duration, Effect, Metric } from "effect"
-import type { Batch, Dropped } from "../Batch.ts"
+import type { Batch, Dropped, Headers } from "../Batch.ts"
 import { keep, placeOf, RecordContext, RecordDefect, row } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
 import { millis } from "../Pace.ts"
+import { originOf } from "../Redriven.ts"
 import { FingerprintIndex } from "../state/FingerprintIndex.ts"
 import { codec, Fingerprints, words, write } from "../state/Fingerprints.ts"
 import { Logged, type LoggedStore, type PipelineError } from "../Task.ts"
@@ -44,7 +45,8 @@ const count = Effect.fnUntraced(function* (store: string, lost: number) {
  * for at least the window and at most a twenty-fourth longer, per task: the same id must always have the same key.
  *
  * An id is remembered as 128 bits of its SHA-256, with the topic and offset it came with. A record that is read again is
- * not its own repeat: under at-least-once, where state can be ahead of positions after a crash, it is not lost.
+ * not its own repeat: under at-least-once, where state can be ahead of positions after a crash, it is not lost. Nor is one
+ * that went on from here, became a dead letter, and was sent again by `redrive`: it says where it stood first.
  */
 export const by = <A>(options: Options<A>): Stage<A, A, never, PipelineError, Logged> => {
   millis(options.window ?? "24 hours", "Deduplicate.by: window")
@@ -87,6 +89,16 @@ interface Chunk {
   ids: Fingerprints
   /** The first so many of them are forgotten already. */
   gone: number
+}
+
+/** Whether a record was sent again after it had become a dead letter, and its id was seen where it stood first. */
+const isRedriven = (
+  headers: Headers | undefined,
+  partition: number,
+  isAt: (topic: string, offset: number) => boolean,
+): boolean => {
+  const origin = headers === undefined ? undefined : originOf(headers)
+  return origin !== undefined && origin.partition === partition && isAt(origin.topic, origin.offset)
 }
 
 class SeenIds<A> {
@@ -145,9 +157,10 @@ class SeenIds<A> {
         const { chunk, place: nth } = this.#index
         const seen = this.#chunks[chunk - this.#first]!
         const known = chunk < last || chunk === last && nth < lastLength
-        const isSame = known && seen.topic === topic && seen.ids.numbers[nth] === place
+        const isAt = (topic: string, place: number) => seen.topic === topic && seen.ids.numbers[nth] === place
         // A tick of the wall clock is never read again.
-        if (isSame && Number.isInteger(place)) goesOn[i] = 1
+        const isSame = known && Number.isInteger(place) && isAt(topic, place)
+        if (isSame || known && isRedriven(source.headers[at], source.partition, isAt)) goesOn[i] = 1
         else dropped.push({ row: at, reason: "repeat" })
         continue
       }

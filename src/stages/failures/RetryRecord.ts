@@ -4,6 +4,7 @@ import { Result } from "effect"
 import { type Batch, failing, type Headers, keyBytes, row, type Source, unitOf } from "../../Batch.ts"
 import { text, type Topic } from "../../Topic.ts"
 import { headersSize, room, truncated } from "./Fitting.ts"
+import * as Letters from "./Letters.ts"
 import * as Origin from "./Origin.ts"
 import { Unretriable } from "../Retry.ts"
 import * as Names from "./RetryTopic.ts"
@@ -59,7 +60,6 @@ export const write = (
   at: number,
   longest = Infinity,
 ): Written | undefined => {
-  const { time } = batch
   const key = keyBytes(batch, group.from) ?? null
   const origin = originOf(batch, group, at)
   const added: Array<readonly [string, Uint8Array]> = [
@@ -72,18 +72,36 @@ export const write = (
   if (reason !== undefined) added.push([Names.reasonHeader, Buffer.from(reason)])
   if (firstFailedAt !== undefined) added.push([Names.firstFailedHeader, Buffer.from(String(Math.floor(firstFailedAt)))])
   if (sequence !== undefined) added.push([Names.sequenceHeader, Buffer.from(String(sequence))])
-  if (time !== undefined) {
-    const times = time.timestamps.subarray(group.from, group.to)
-    added.push([
-      Names.timesHeader,
-      Buffer.from(times.every((at) => at === times[0]) ? String(times[0]) : times.join(",")),
-    ])
-  }
+  const times = timesOfGroup(batch, group)
+  if (times !== undefined) added.push([Names.timesHeader, times])
   if (!sameBytes(key, origin.key)) added.push([Names.keyHeader, origin.key ?? nothing])
   const most = Math.min(longest, room(topic, key, [...origin.headers, ...added]))
   const { value, headers } = truncated(origin.value, origin.headers, most)
   const written = { key, value, headers: [...headers, ...added] }
   return room(topic, key, written.headers) < (value?.length ?? 0) ? undefined : written
+}
+
+/** The event times of a group as they are written: one where all are the same. */
+const timesOfGroup = ({ time }: Batch<unknown, unknown>, { from, to }: Group): Uint8Array | undefined => {
+  if (time === undefined) return undefined
+  const times = time.timestamps.subarray(from, to)
+  return Buffer.from(times.every((at) => at === times[0]) ? String(times[0]) : times.join(","))
+}
+
+/** What a dead letter says of the way back to its stage, which leads through `topic`. */
+export const wayBack = (
+  batch: Batch<unknown, unknown>,
+  group: Group,
+  topic: Names.RetryTopic,
+  at: number,
+): Headers => {
+  const key = keyBytes(batch, group.from) ?? null
+  const times = timesOfGroup(batch, group)
+  return [
+    [Letters.topicHeader, Buffer.from(topic.name)],
+    ...times === undefined ? [] : [[Letters.timesHeader, times] as const],
+    ...sameBytes(key, originOf(batch, group, at).key) ? [] : [[Letters.keyHeader, key ?? nothing] as const],
+  ]
 }
 
 const nothing = new Uint8Array(0)
@@ -95,7 +113,7 @@ const sameBytes = (a: Uint8Array | null, b: Uint8Array | null): boolean =>
 export const originOf = (batch: Batch<unknown, unknown>, { from }: Group, at: number): Origin.Origin => {
   const origin = Origin.of(batch.source, row(batch, from), at)
   const made = unitOf(batch, from) === row(batch, from) ? undefined : failing(batch, from, undefined).record
-  return made === undefined ? origin : { ...made, headers: [], place: origin.place }
+  return made === undefined ? origin : { ...made, headers: Letters.madeHeaders, place: origin.place }
 }
 
 /** Bytes that a record takes while it waits. */
@@ -133,7 +151,8 @@ export const read = <A>(headers: Headers, expected: Expected<A>): Result.Result<
   }
   const tag = said.get(Names.reasonHeader)
   const reason = tag && text(tag)
-  if (level > 0 && (reason === undefined || !expected.reasons.has(reason))) {
+  // Who sends a dead letter again has chosen it, whatever it failed with.
+  if (level > 0 && (reason === undefined || !expected.reasons.has(reason) && !said.has(Names.redrivenHeader))) {
     return damaged(Names.reasonHeader, `does not say what ${stage} failed with`)
   }
   const firstFailedAt = wholeNumber(said.get(Names.firstFailedHeader))

@@ -19,3 +19,5 @@ export const sequenceHeader = "millrace-retry-sequence"
 export const inputHeader = "millrace-retry-input"
 /** The record's first key, where the stage has another one; empty for none. */
 export const keyHeader = "millrace-retry-key"
+/** Of a record that had been given up, and was sent here again. */
+export const redrivenHeader = "millrace-retry-redriven"

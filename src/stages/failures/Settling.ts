@@ -91,8 +91,9 @@ export class Settling<A, G> {
     if (route === undefined) this.failed.push(failed)
     else {
       const input = set && RetryRecord.inputOf(set.input, this.#batch, group)
-      const stage = { name, ...tried, input }
       const at = clock.currentTimeMillisUnsafe()
+      const back = input && RetryRecord.wayBack(this.#batch, group, set!.levels[0]!, at)
+      const stage = { name, ...tried, input, back }
       const sent = send(route, { failed, source: this.#batch.source, program, at, stage })
       if (sent._tag === "Stop") return Effect.fail(sent.error)
       if (sent._tag === "Dropped") this.#dropped.push(sent.dropped)

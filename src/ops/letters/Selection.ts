@@ -1,0 +1,18 @@
+/** Which dead letters are meant. */
+import { text } from "../../Topic.ts"
+import type { Letter } from "./Letter.ts"
+
+/** All that is given must hold; a selection with nothing in it means every letter. */
+export interface Selection {
+  /** Any of these. */
+  readonly reasons?: ReadonlyArray<string>
+  /** When the letter was written: milliseconds since 1970, the first included and the last not. */
+  readonly since?: number
+  readonly until?: number
+  /** The record's key as text. */
+  readonly key?: string
+}
+
+export const isSelected = ({ reasons, since = -Infinity, until = Infinity, key }: Selection, letter: Letter): boolean =>
+  (reasons === undefined || reasons.includes(letter.reason)) && letter.timestamp >= since && letter.timestamp < until &&
+  (key === undefined || letter.key !== null && text(letter.key) === key)
