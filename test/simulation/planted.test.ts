@@ -1,0 +1,62 @@
+/** That the simulation can fail: each of these defects is put in on purpose, and found. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Guarantee } from "../../src/index.ts"
+import { Dice } from "../support/Seeds.ts"
+import { type Case, problemOf, smallest } from "./Case.ts"
+import { messages } from "./clickstream/Input.ts"
+import * as Clickstream from "./clickstream/System.ts"
+import { chaos } from "./Draw.ts"
+import * as Planted from "./Planted.ts"
+import { run, type System } from "./World.ts"
+
+const clickstream = Clickstream.clickstream("patient")
+
+const defects: ReadonlyArray<readonly [name: string, system: System]> = [
+  ["commit before produce", Clickstream.atLeastOnce(Planted.commitBeforeProduce(Guarantee.atLeastOnce()))],
+  ["positions of a revoked partition committed late", { ...clickstream, plant: Planted.committedByAnybody }],
+  ["changelog outside the transaction", {
+    ...clickstream,
+    plant: Planted.outsideTheTransaction((topic) => topic.endsWith("-changelog")),
+  }],
+  ["aborted records let through", { ...clickstream, plant: Planted.abortedLetThrough }],
+  ["dead letter outside the transaction", {
+    ...clickstream,
+    plant: Planted.outsideTheTransaction((topic) => topic === "user.clicks.dlt"),
+  }],
+  ["missing fence: Kafka", { ...clickstream, plant: Planted.notFenced }],
+]
+
+/** So many random runs are allowed to miss a defect. */
+const most = 300
+
+const caseOf = (system: System, seed: number): Case => {
+  const dice = new Dice(seed)
+  return {
+    system,
+    decisions: chaos(dice, system, messages(dice, 50)),
+    options: { seed },
+    replay: `SEED=${seed} npx vitest run test/simulation/planted.test.ts`,
+  }
+}
+
+describe("a planted defect is found", () => {
+  for (const [name, system] of defects) {
+    it.effect(name, () =>
+      Effect.gen(function* () {
+        for (let seed = 1; seed <= most; seed++) {
+          const tried = caseOf(system, seed)
+          const problem = problemOf(yield* Effect.exit(run(system, tried.decisions, tried.options)))
+          if (problem === undefined) continue
+          if (process.env["SHRINK"] === undefined) {
+            console.log(`${name}: found by case ${seed}`)
+            return
+          }
+          const { text } = yield* smallest(tried, problem)
+          console.log(`${name}: found by case ${seed}\n${text}`)
+          return
+        }
+        assert.fail(`not found in ${most} runs`)
+      }), 600_000)
+  }
+})
