@@ -137,7 +137,7 @@ describe("64 partitions over 1 to 8 members", () => {
               Effect.map(owners(running.length), (now) => (after = now) !== undefined),
             )
             yield* feed
-          yield* until(`${at}: everything counted`, counted)
+            yield* until(`${at}: everything counted`, counted)
             const all = after!.flatMap(({ partitions }) => partitions)
             assert.deepStrictEqual(all.toSorted((a, b) => a - b), Array.from({ length: partitions }, (_, i) => i), at)
             const loads = after!.map(({ partitions }) => partitions.length)

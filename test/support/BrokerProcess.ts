@@ -37,7 +37,9 @@ export const place = async (): Promise<Local> => {
   const dir = await mkdtemp(join(tmpdir(), "millrace-kafka-"))
   for (;;) {
     const port = await free(0)
-    const others = [0, 1, 2, 10, 11, 12, 20, 21, 22].map((offset) => free(port + offset))
+    const others = [0, 10, 20, 30, 40].flatMap((listener) => [0, 1, 2].map((node) => listener + node)).map((offset) =>
+      free(port + offset)
+    )
     if (port < 65_000 && (await Promise.all(others)).every((one) => one > 0)) return { dir, port }
   }
 }

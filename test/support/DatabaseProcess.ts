@@ -8,6 +8,8 @@ import * as Ports from "./Ports.ts"
 
 export interface Running {
   readonly url: string
+  /** Of the process that all others of the server come from. */
+  readonly pid: number
   readonly stop: () => Promise<void>
 }
 
@@ -30,8 +32,11 @@ const asWhom = (): { readonly uid: number; readonly gid: number } | undefined =>
   return { uid: id("-u"), gid: id("-g") }
 }
 
-/** Starts a server without durability, which tests do not need, and waits until it answers. */
-export const start = async (): Promise<Running> => {
+/** Without durability, which tests do not need. */
+const fast = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
+
+/** Starts a server and waits until it answers. */
+export const start = async (settings: ReadonlyArray<string> = fast): Promise<Running> => {
   const bin = binaries()
   if (bin === undefined) throw new Error(whyNoPostgres())
   const whom = asWhom()
@@ -44,7 +49,6 @@ export const start = async (): Promise<Running> => {
     cwd: dir,
   })
   const port = await Ports.free()
-  const settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300"]
   const server = spawn(
     join(bin, "postgres"),
     ["-D", data, "-p", String(port), "-h", "127.0.0.1", "-k", dir, ...settings.flatMap((one) => ["-c", one])],
@@ -61,6 +65,7 @@ export const start = async (): Promise<Running> => {
   }
   return {
     url: `postgres://millrace@127.0.0.1:${port}/postgres`,
+    pid: server.pid!,
     stop: async () => {
       server.kill("SIGINT")
       await ended

@@ -1,0 +1,141 @@
+/** Three brokers, by way of scripts/kafka, each with a disk of its own where this machine lets us mount one. */
+import { execFile, execFileSync } from "node:child_process"
+import { mkdirSync, readFileSync, rmSync } from "node:fs"
+import { open, statfs } from "node:fs/promises"
+import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
+import { promisify } from "node:util"
+import { kafka, type Local } from "../../test/support/BrokerProcess.ts"
+
+export const nodes = [1, 2, 3] as const
+
+/** How the disk of a broker is made full. */
+export type Disks =
+  /** A file system of its own in a file, filled with another file. */
+  | "loop"
+  /** No mounting here: the process may not make its files larger, which fails its writes in the same place. */
+  | "limit"
+
+export class Brokers {
+  readonly local: Local
+  readonly disks: Disks
+  readonly #options: ReadonlyArray<string>
+
+  private constructor(local: Local, disks: Disks, options: ReadonlyArray<string>) {
+    this.local = local
+    this.disks = disks
+    this.#options = options
+  }
+
+  static async start(local: Local, settings: ReadonlyArray<string>, diskBytes: number): Promise<Brokers> {
+    const options = ["--nodes", "3", "--proxied", ...settings.flatMap((setting) => ["--set", setting])]
+    const brokers = new Brokers(local, mountAll(local, diskBytes) ? "loop" : "limit", options)
+    await kafka("start", local, options)
+    return brokers
+  }
+
+  /** As the programs know them: by way of the proxy. */
+  get proxied(): string {
+    return nodes.map((node) => `127.0.0.1:${this.local.port + 39 + node}`).join(",")
+  }
+
+  get direct(): string {
+    return nodes.map((node) => `127.0.0.1:${this.local.port - 1 + node}`).join(",")
+  }
+
+  pid(node: number): number {
+    return Number(readFileSync(join(this.local.dir, `node-${node}.pid`), "utf8"))
+  }
+
+  isRunning(node: number): boolean {
+    try {
+      process.kill(this.pid(node), 0)
+      return !/^State:\s+Z/m.test(readFileSync(`/proc/${this.pid(node)}/status`, "utf8"))
+    } catch {
+      return false
+    }
+  }
+
+  signal(node: number, signal: NodeJS.Signals): void {
+    try {
+      process.kill(this.pid(node), signal)
+    } catch {
+      // It has ended.
+    }
+  }
+
+  async kill(node: number): Promise<void> {
+    this.signal(node, "SIGKILL")
+    while (this.isRunning(node)) await sleep(20)
+  }
+
+  async restart(node: number): Promise<void> {
+    await kafka("start", this.local, [...this.#options, "--only", String(node)])
+  }
+
+  /** Leaves no room on a broker's disk, and answers what gives it back. */
+  async fill(node: number): Promise<() => void> {
+    if (this.disks === "limit") {
+      execFileSync("prlimit", ["--pid", String(this.pid(node)), "--fsize=0:unlimited"])
+      return () => {
+        if (this.isRunning(node)) {
+          execFileSync("prlimit", ["--pid", String(this.pid(node)), "--fsize=unlimited:unlimited"])
+        }
+      }
+    }
+    const directory = join(this.local.dir, `data-${node}`)
+    const file = join(directory, "..", `data-${node}`, "filling.tmp")
+    const { bavail, bsize } = await statfs(directory)
+    await promisify(execFile)("fallocate", ["-l", String(Math.max(1, bavail * bsize)), file]).catch(() => {})
+    const rest = await open(file, "a")
+    try {
+      for (let size = 1024 * 1024; size >= 512; size >>= 1) {
+        for (;;) {
+          try {
+            await rest.write(Buffer.alloc(size))
+          } catch {
+            break
+          }
+        }
+      }
+    } finally {
+      await rest.close()
+    }
+    return () => rmSync(file, { force: true })
+  }
+
+  async stop(): Promise<void> {
+    for (const node of nodes) this.signal(node, "SIGCONT")
+    for (const node of nodes) await this.kill(node).catch(() => {})
+    await kafka("stop", this.local)
+    if (this.disks === "loop") { for (const node of nodes) unmount(join(this.local.dir, `data-${node}`)) }
+  }
+}
+
+const mountAll = ({ dir }: Local, bytes: number): boolean => {
+  const mounted: Array<string> = []
+  try {
+    for (const node of nodes) {
+      const image = join(dir, `disk-${node}.img`)
+      const directory = join(dir, `data-${node}`)
+      mkdirSync(directory, { recursive: true })
+      execFileSync("truncate", ["-s", String(bytes), image], { stdio: "ignore" })
+      execFileSync("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^has_journal", image], { stdio: "ignore" })
+      execFileSync("mount", ["-o", "loop,noatime", image, directory], { stdio: "ignore" })
+      mounted.push(directory)
+      rmSync(join(directory, "lost+found"), { recursive: true, force: true })
+    }
+    return true
+  } catch {
+    for (const directory of mounted) unmount(directory)
+    return false
+  }
+}
+
+const unmount = (directory: string): void => {
+  try {
+    execFileSync("umount", ["-l", directory], { stdio: "ignore" })
+  } catch {
+    // It was not mounted.
+  }
+}

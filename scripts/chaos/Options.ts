@@ -1,0 +1,68 @@
+/** The command line. */
+import { parseArgs } from "node:util"
+import { type Kind, kinds } from "./Faults.ts"
+
+export const usage =
+  `npm run chaos -- [options]: all programs on three brokers and a Postgres of its own, while things go wrong; then
+every message that was sent is compared with every table and every topic.
+
+  --minutes N    how long messages are sent and things go wrong (1)
+  --seconds N    the same in seconds
+  --seed S       draws faults and messages (1)
+  --rate R       messages per second (2800)
+  --kinds A,B    only these faults: ${kinds.join(", ")}
+  --report FILE  writes the report there too, as Markdown
+  --quick        short timeouts, so that more fits into a short time; figures of stops then say nothing
+  --keep         keeps what the servers and programs have written
+
+Exit code 0: nothing lost, nothing repeated, and the goals for stops are met; 1 otherwise; 2 for a mistake on this line.`
+
+export interface Options {
+  readonly seconds: number
+  readonly seed: number
+  readonly rate: number
+  readonly kinds: ReadonlyArray<Kind>
+  readonly report: string | undefined
+  readonly quick: boolean
+  readonly keep: boolean
+  /** As it was typed. */
+  readonly command: string
+}
+
+export const read = (args: ReadonlyArray<string>): Options => {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      minutes: { type: "string" },
+      seconds: { type: "string" },
+      seed: { type: "string", default: "1" },
+      rate: { type: "string", default: "2800" },
+      kinds: { type: "string" },
+      report: { type: "string" },
+      quick: { type: "boolean", default: false },
+      keep: { type: "boolean", default: false },
+    },
+  })
+  const number = (name: string, text: string): number => {
+    const value = Number(text)
+    if (!(value >= 0)) throw new RangeError(`--${name} is a number, not ${text}`)
+    return value
+  }
+  const chosen = values.kinds?.split(",").map((text) => {
+    const kind = kinds.find((one) => one === text.trim())
+    if (kind === undefined) throw new RangeError(`--kinds: there is no "${text}"`)
+    return kind
+  })
+  return {
+    seconds: values.seconds === undefined
+      ? number("minutes", values.minutes ?? "1") * 60
+      : number("seconds", values.seconds),
+    seed: number("seed", values.seed),
+    rate: number("rate", values.rate),
+    kinds: chosen ?? kinds,
+    report: values.report,
+    quick: values.quick,
+    keep: values.keep,
+    command: ["npm run chaos --", ...args].join(" "),
+  }
+}

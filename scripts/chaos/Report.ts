@@ -1,0 +1,155 @@
+/** What a run comes to, for people. */
+import { execFileSync } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { cpus, totalmem } from "node:os"
+import { join } from "node:path"
+import type { Outcome, Slot } from "./Chaos.ts"
+import { kinds } from "./Faults.ts"
+import type { Options } from "./Options.ts"
+import type { Setting } from "./Setting.ts"
+
+/** The longest stop allowed after a fault that is alone, in milliseconds. */
+const goals = { "kill a program": 10_000, "kill a broker": 15_000 } as const
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 })
+const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+const lengthOf = ({ stop }: Slot): number => stop === undefined ? 0 : stop.to - stop.from
+
+export interface Report {
+  readonly markdown: string
+  /** Why the run has failed. */
+  readonly failures: ReadonlyArray<string>
+}
+
+export const make = (options: Options, setting: Setting, outcome: Outcome): Report => {
+  const { load, slots, findings, drain, garbage, usual } = outcome
+  const { sent, answered, unknown, requests, outcomes, repeated } = load.figures
+  const faults = slots.reduce((sum, slot) => sum + slot.faults.length, 0)
+  const alone = slots.filter((slot) => slot.faults.length === 1)
+  const together = slots.filter((slot) => slot.faults.length > 1)
+  const ofKind = (kind: string) => alone.filter((slot) => slot.faults[0]!.kind === kind)
+  const longest = (some: ReadonlyArray<Slot>) =>
+    some.reduce<Slot | undefined>(
+      (most, slot) => most === undefined || lengthOf(slot) > lengthOf(most) ? slot : most,
+      undefined,
+    )
+  const failures = [...setting.complaints]
+  if (findings.lost > 0) failures.push(`${findings.lost} lost`)
+  if (findings.repeated > 0) failures.push(`${findings.repeated} repeated`)
+  if (findings.wrong > 0) failures.push(`${findings.wrong} otherwise wrong`)
+  if (!options.quick) {
+    for (const [kind, goal] of Object.entries(goals)) {
+      const worst = longest(ofKind(kind))
+      if (worst !== undefined && lengthOf(worst) > goal) {
+        failures.push(
+          `the longest stop after "${kind}" was ${seconds(lengthOf(worst))}, the goal is ${seconds(goal)}: ${
+            worst.faults[0]!.text
+          }`,
+        )
+      }
+    }
+  }
+  const row = (kind: string, some: ReadonlyArray<Slot>, count: number) => {
+    const worst = longest(some)
+    const middle = some.map(lengthOf).sort((a, b) => a - b)[Math.floor(some.length / 2)]
+    const cells = worst === undefined ? ["", "", ""] : [
+      seconds(middle!),
+      seconds(lengthOf(worst)),
+      worst.stop === undefined
+        ? ""
+        : `${
+          worst.faults.map(({ text }) => text).join(" + ")
+        }: ${worst.stop.group}, ${worst.stop.topic}/${worst.stop.partition}`,
+    ]
+    return `| ${[kind, count, some.length, ...cells].join(" | ")} |`
+  }
+  const lines = [
+    `# Chaos: ${
+      options.seconds >= 60 ? `${whole.format(options.seconds / 60)} minutes` : `${options.seconds} seconds`
+    }, seed ${options.seed}`,
+    "",
+    `\`${options.command}\``,
+    "",
+    "Three brokers (replication 3, min.insync.replicas 2), Postgres, and two processes each of collect, enrich, aggregate and",
+    "store, with connections by way of a proxy. Messages are sent over HTTP and sent again when they are not answered with 200;",
+    "one batch in five is given up after the second try. Afterwards every message is compared with every table, by SQL, and every",
+    "topic, by Kafka's own Java client (read_committed). Nothing of the comparison is the library's.",
+    "",
+    "| | |",
+    "| --- | ---: |",
+    `| messages sent | ${whole.format(sent)} |`,
+    `| of these answered with 200 | ${whole.format(answered)} |`,
+    `| given up, outcome unknown | ${whole.format(unknown)} |`,
+    `| requests | ${whole.format(requests)} (${
+      [...outcomes].map(([what, count]) => `${what}: ${whole.format(count)}`).join(", ")
+    }) |`,
+    `| sent again on purpose after a 200 | ${whole.format(repeated * load.run.batch)} |`,
+    `| records that are no JSON, written to the raw topic | ${garbage} |`,
+    ...Array.from(findings.looked, ([what, count]) => `| compared: ${what} | ${whole.format(count)} |`),
+    `| **lost** | **${findings.lost}** |`,
+    `| **repeated** | **${findings.repeated}** |`,
+    `| wrong in another way | ${findings.wrong} |`,
+    `| faults | ${faults} |`,
+    `| longest stop without a fault | ${seconds(usual)} |`,
+    `| time to drain after the last message | ${seconds(drain)} |`,
+    `| programs started | ${setting.programs.reduce((sum, { starts }) => sum + starts, 0)} |`,
+    `| programs that ended by themselves, and were started again | ${setting.ownEnds.length} |`,
+    "",
+    "A stop is a time in which one partition that had input saw no commit, in any of the groups; positions are looked at every",
+    "200 ms. Stops are told of faults that came alone.",
+    "",
+    "| fault | times | alone | stop, median | longest | at |",
+    "| --- | ---: | ---: | ---: | ---: | --- |",
+    ...kinds.map((kind) =>
+      row(kind, ofKind(kind), slots.flatMap((slot) => slot.faults).filter((fault) => fault.kind === kind).length)
+    ),
+    row("two at once", together, together.length),
+    "",
+    ...setting.ownEnds.length === 0 ? [] : [
+      "Programs that ended by themselves:",
+      "",
+      ...setting.ownEnds.map(({ name, how, said, at }) =>
+        `- ${name} (${how}) at ${new Date(at).toISOString()}: ${lastLine(said)}`
+      ),
+      "",
+    ],
+    ...findings.examples.length === 0 ? [] : ["Found:", "", ...findings.examples.map((one) => `- ${one}`), ""],
+    failures.length === 0 ? "Nothing lost, nothing repeated, all goals met." : `Failed: ${failures.join("; ")}.`,
+    "",
+    `Machine: ${cpus().length} × ${cpus()[0]?.model ?? "unknown"}, ${
+      Math.round(totalmem() / 1024 ** 3)
+    } GB. ${versions()}. ` +
+    `Disk faults by ${
+      setting.brokers.disks === "loop"
+        ? "a full file system of the broker's own"
+        : "a limit on the broker's files (mounting is not allowed here)"
+    }.`,
+    "",
+  ]
+  return { markdown: lines.join("\n"), failures }
+}
+
+const lastLine = (said: string): string => {
+  const line = said.split("\n").at(-1) ?? ""
+  return line.length > 300 ? `${line.slice(0, 300)}...` : line
+}
+
+const versions = (): string => {
+  const run = (command: string, ...args: ReadonlyArray<string>) => {
+    try {
+      return execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim().split("\n")[0]!
+    } catch {
+      return "unknown"
+    }
+  }
+  const manifest = JSON.parse(readFileSync(join(import.meta.dirname, "../../package.json"), "utf8")) as {
+    version: string
+  }
+  return [
+    `Millrace ${manifest.version} (${run("git", "rev-parse", "--short", "HEAD")})`,
+    `Node ${process.version}`,
+    "Apache Kafka 4.3.0",
+    run("psql", "--version"),
+    run("uname", "-sr"),
+  ].join(", ")
+}
