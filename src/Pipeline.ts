@@ -101,6 +101,8 @@ export interface Plan {
   readonly group: string
   /** Where the group starts in partitions that it has no position in. */
   readonly reset: "earliest" | "latest" | "fail"
+  /** Whether a partition was added while the program ran: then the group starts at its beginning, whatever `reset` says. */
+  readonly isAdded?: (where: { readonly topic: string; readonly partition: number }) => boolean
   /** By flow, feeds first. */
   readonly flows: ReadonlyArray<Topology.Topology>
 }

@@ -113,33 +113,38 @@ export const ownersIn = (
 export interface Assigned {
   readonly tasks: ReadonlyArray<TaskId>
   readonly owners: Owners
+  /** By flow: how many tasks there are, of all members; absent where the leader does not say it. */
+  readonly partitions?: ReadonlyArray<number> | undefined
 }
 
 const Assigned = Schema.Struct({
   tasks: Schema.Array(Task),
   /** By endpoint. */
   owners: Schema.optionalKey(Schema.Record(Schema.String, Schema.Array(Schema.String))),
+  partitions: Schema.optionalKey(Schema.Array(Schema.Int)),
 })
 const decodeAssignedJson = Schema.decodeUnknownOption(Schema.fromJsonString(Assigned))
 
 /** Members of an older version find in it what they know: their tasks. */
-export const encodeAssigned = ({ tasks, owners }: Assigned): Uint8Array => {
+export const encodeAssigned = ({ tasks, owners, partitions }: Assigned): Uint8Array => {
   const byEndpoint = Map.groupBy(owners.keys(), (task) => owners.get(task)!)
   return Buffer.from(JSON.stringify({
     generation: 0,
     tasks,
     ...byEndpoint.size > 0 && { owners: Object.fromEntries(byEndpoint) },
+    ...partitions !== undefined && { partitions },
   }))
 }
 
 export const decodeAssigned = (userData: Uint8Array): Assigned => {
   const decoded = decodeAssignedJson(text(userData))
   if (decoded._tag === "None") return { tasks: [], owners: new Map() }
-  const { tasks, owners = {} } = decoded.value
+  const { tasks, owners = {}, partitions } = decoded.value
   return {
     tasks,
     owners: new Map(
       Object.entries(owners).flatMap(([endpoint, tasks]) => tasks.map((task) => [task, endpoint] as const)),
     ),
+    ...partitions !== undefined && { partitions },
   }
 }

@@ -66,6 +66,8 @@ export class Control extends Context.Service<Control, {
    * whose markers are lost stay open in the partition.
    */
   truncate(where: TopicPartition, offset: number): Effect.Effect<void, KafkaError>
+  /** Adds partitions to a topic, so that it has so many, as an operator does. */
+  grow(topic: string, partitions: number): Effect.Effect<void, KafkaError>
   /** Makes another broker the leader of a partition. */
   lead(where: TopicPartition, node: number): Effect.Effect<void, KafkaError>
   /** Transactions that are open or being completed. */
@@ -250,6 +252,7 @@ const control = (broker: Broker, door: Door): Control["Service"] => {
       for (const topic of topics.names) for (const { retention } of topics.partitions(topic)) retention.run(now)
     })),
     truncate: (where, offset) => door.ask("Control", (now) => topics.get(where).log.truncate(offset, now)),
+    grow: (topic, partitions) => door.ask("Control", () => topics.grow(topic, partitions)),
     lead: (where, node) => door.ask("Control", () => topics.lead(where, node)),
     openTransactions: Effect.orDie(door.ask("Control", () => transactions.open)),
     kick: (group, memberId) => door.ask("Control", (now) => groups.expire(group, memberId, now)),

@@ -68,6 +68,61 @@ export const partitionsOfFlows = Effect.fnUntraced(function* (
   return counts
 })
 
+/** How the topics have changed since the program has asked for them. */
+export interface Changed {
+  /** By flow: how many partitions there are to be worked on now. */
+  readonly partitions: ReadonlyArray<number>
+  /** By flow: why its tasks cannot go on. */
+  readonly stopped: ReadonlyMap<number, PipelineError>
+  /** Why partitions that were added are not worked on yet. */
+  readonly waiting: ReadonlyArray<string>
+}
+
+/**
+ * Asks whether partitions were added. Tasks without state simply get more; keys of which there is state have moved, and the
+ * state has not. Topics that are gone, and ones with fewer partitions, are left to those who read them.
+ */
+export const changed = (
+  cluster: Cluster["Service"],
+  plan: Plan,
+  known: ReadonlyArray<number>,
+): Effect.Effect<Changed, KafkaError> =>
+  Effect.map(cluster.metadata(plan.flows.flatMap(({ reads }) => reads.map(({ name }) => name))), ({ topics }) => {
+    const counts = new Map(topics.map(({ topic, partitions }) => [topic, partitions.length]))
+    const stopped = new Map<number, PipelineError>()
+    const waiting: Array<string> = []
+    const partitions = plan.flows.map(({ reads, stores }, flow) => {
+      const before = known[flow]!
+      const grown = reads.filter(({ name }) => (counts.get(name) ?? 0) > before)
+      if (grown.length === 0) return before
+      const { name } = grown[0]!
+      const now = counts.get(name)!
+      if (stores.length > 0) {
+        stopped.set(
+          flow,
+          misfit(
+            `topic ${name} has ${now} partitions, and had ${before}: keys are in other partitions than the state that belongs ` +
+              `to them (${
+                stores.map((store) => store.name).join(", ")
+              }). Reset positions and state together, so that the ` +
+              "state is made anew in as many partitions, or give the pipeline a new name",
+          ),
+        )
+        return before
+      }
+      const other = reads.find((topic) => counts.get(topic.name) !== now)
+      if (other === undefined) return now
+      waiting.push(
+        `topic ${name} has ${now} partitions and ${other.name} ${
+          counts.get(other.name) ?? 0
+        }, and they are read together: ` +
+          `those above ${before} are not read until they have equally many`,
+      )
+      return before
+    })
+    return { partitions, stopped, waiting }
+  })
+
 const misfit = (message: string): PipelineError =>
   new PipelineError({ reason: "Definition", retriable: false, message })
 

@@ -166,7 +166,7 @@ export const committedOrStart = Effect.fnUntraced(function* (
   cluster: Cluster["Service"],
   plan: Plan,
   partitions: ReadonlyArray<TopicPartition>,
-  options?: Omit<Takeover, "plan"> & { readonly topicIds?: ReadonlyMap<string, string> },
+  options?: Partial<Omit<Takeover, "plan">> & { readonly topicIds?: ReadonlyMap<string, string> },
 ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError | PipelineError> {
   const { transactionalId, transactionTimeout, patience, topicIds } = { ...withoutTransactions, ...options }
   const fence = fencing(cluster, plan.group, transactionTimeout, transactionalId)
@@ -263,8 +263,13 @@ const startsOf = Effect.fnUntraced(function* (
   partitions: ReadonlyArray<TopicPartition>,
   patience: number,
 ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError | PipelineError> {
-  if (plan.reset === "fail") {
-    const { topic, partition } = partitions[0]!
+  const { reset } = plan
+  const [others, added] = [
+    partitions.filter((where) => plan.isAdded?.(where) !== true),
+    partitions.filter((where) => plan.isAdded?.(where) === true),
+  ] as const
+  if (reset === "fail" && others.length > 0) {
+    const { topic, partition } = others[0]!
     return yield* new PipelineError({
       reason: "State",
       retriable: false,
@@ -273,8 +278,15 @@ const startsOf = Effect.fnUntraced(function* (
         '"fail": choose "earliest" or "latest", or commit a position first',
     })
   }
+  const list = (partitions: ReadonlyArray<TopicPartition>, at: "earliest" | "latest") =>
+    partitions.length === 0 ? Effect.succeed([]) : cluster.listOffsets(partitions, at, "read_committed")
+  const listed = Effect.zipWith(
+    list(others, reset === "latest" ? "latest" : "earliest"),
+    list(added, "earliest"),
+    (a, b) => [...a, ...b],
+  )
   const offsets = yield* patiently(
-    Effect.flatMap(cluster.listOffsets(partitions, plan.reset, "read_committed"), (listed) => {
+    Effect.flatMap(listed, (listed) => {
       const failed = listed.find(({ error }) => error !== null)
       return failed === undefined ? Effect.succeed(listed) : Effect.fail(
         new KafkaError({

@@ -11,6 +11,7 @@ import {
   type Committer,
   type Membership as Generation,
   type Pipeline,
+  type Plan,
   plan as planOf,
   type TaskId,
 } from "../Pipeline.ts"
@@ -59,6 +60,8 @@ export interface Options {
   readonly drain: boolean
   readonly maxBytesPerTask: number
   readonly maxBytes: number
+  /** How often it is looked whether partitions were added to the topics. */
+  readonly metadataInterval: Duration.Input
 }
 
 export const defaults: Options = {
@@ -72,6 +75,7 @@ export const defaults: Options = {
   drain: false,
   maxBytesPerTask: Fetcher.defaults.maxBytesPerPartition,
   maxBytes: Fetcher.defaults.maxBytes,
+  metadataInterval: "30 seconds",
 }
 
 /** Tasks at work in this process, by `pipeline`. */
@@ -128,9 +132,16 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   const cluster = yield* Cluster
   const scope = yield* Effect.scope
   const { name, guarantee } = pipeline
-  const plan = planOf(pipeline, { group: settings.group ?? name, reset: settings.reset })
+  const planned = planOf(pipeline, { group: settings.group ?? name, reset: settings.reset })
   const flows = Topology.subflows(pipeline.flow)
-  const partitions = yield* Layout.partitionsOfFlows(cluster, plan)
+  const initial = yield* Layout.partitionsOfFlows(cluster, planned)
+  /** More may be added to flows without state. */
+  const partitions = [...initial]
+  const plan: Plan = {
+    ...planned,
+    isAdded: ({ topic, partition }) =>
+      planned.flows.some(({ reads }, flow) => partition >= initial[flow]! && reads.some(({ name }) => name === topic)),
+  }
   const committer = yield* guarantee.open(plan) as Effect.Effect<
     Committer<unknown>,
     PipelineError,
@@ -199,11 +210,31 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
 
   const pauseAll = Effect.suspend(() => Effect.forEach(runners(), (runner) => runner.pause, { discard: true }))
 
+  const grown = Latch.makeUnsafe()
+  /** By flow: why its tasks must not go on, since its topics are not what they were. */
+  const barred = new Map<number, PipelineError>()
+  const bar = (runner: TaskRunner.TaskRunner) => {
+    const error = barred.get(runner.id.flow)
+    return error === undefined || runner.failure() !== undefined ? Effect.void : runner.fail(error)
+  }
+  /** How many partitions there are; nothing where the brokers do not answer: the next look will tell. */
+  const look = Effect.gen(function* () {
+    const { partitions: now, stopped, waiting } = yield* Layout.changed(cluster, plan, partitions)
+    for (const message of waiting) yield* Effect.logWarning(`${name}: ${message}`)
+    for (const [flow, error] of stopped) barred.set(flow, error)
+    return now
+  }).pipe(Effect.orElseSucceed(() => partitions))
+  const adopt = (now: ReadonlyArray<number>) => {
+    for (const [flow, count] of now.entries()) partitions[flow] = Math.max(partitions[flow] ?? 0, count)
+  }
+
   const assigned = Effect.fnUntraced(function* (
-    { tasks: owned, owners }: Assignment.Assigned,
+    { tasks: owned, owners, partitions: all }: Assignment.Assigned,
     generation: Generation,
   ) {
     assigning = true
+    adopt(all ?? [])
+    Latch.closeUnsafe(grown)
     const keys = new Set(owned.map(Assignment.taskKey))
     for (const key of [...tasks.keys()]) if (!keys.has(key)) yield* close(key)
     const claims = yield* commits.claim(owned, generation)
@@ -220,6 +251,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     }
     commits.member = generation
     serving?.assigned(owned, owners)
+    yield* Effect.forEach(runners(), bar, { discard: true })
     assigning = false
     yield* health
   })
@@ -252,13 +284,14 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       })
     ),
     assign: (members) =>
-      Effect.sync(() => {
+      Effect.gen(function* () {
+        adopt(yield* look)
         const asked = members.map(({ memberId, userData }) => ({ memberId, ...Assignment.decodeOwned(userData) }))
         const assignment = Assignment.assign(asked, partitions.map((partitions) => ({ partitions })))
         const owners = Assignment.ownersIn(assignment, asked)
         return new Map(Array.from(assignment, ([memberId, tasks]) => [memberId, {
           partitions: tasks.flatMap((task) => partitionsOf(plan, task)),
-          userData: Assignment.encodeAssigned({ tasks, owners }),
+          userData: Assignment.encodeAssigned({ tasks, owners, partitions }),
         }]))
       }),
     assigned: ({ userData }, identity) => assigned(Assignment.decodeAssigned(userData), identity),
@@ -274,7 +307,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       Latch.closeUnsafe(commits.fenced)
       return pauseAll
     }),
-    rejoin: commits.fenced.await,
+    rejoin: Effect.raceFirst(commits.fenced.await, grown.await),
     stop: Deferred.await(leaving),
   }
 
@@ -293,6 +326,13 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     yield* Deferred.succeed(leaving, undefined)
   }))
 
+  yield* Effect.forkScoped(Effect.forever(Effect.gen(function* () {
+    yield* Effect.sleep(settings.metadataInterval)
+    const now = yield* look
+    yield* Effect.forEach(runners(), bar, { discard: true })
+    // The leader asks by itself how many there are.
+    if (now.some((count, flow) => count > partitions[flow]!)) Latch.openUnsafe(grown)
+  })))
   yield* Effect.forkScoped(Effect.onError(commits.run, (cause) => Deferred.failCause(fatal, cause)))
   yield* Effect.raceFirst(
     Membership.run({

@@ -59,7 +59,7 @@ export interface TaskRunner {
   take(): Work | undefined
   committed(work: Work, commit: string): void
   putBack(work: Work): void
-  /** Stops the task because its work cannot be committed. */
+  /** Stops the task: its work cannot be committed, or its topics are not what they were. */
   fail(error: PipelineError): Effect.Effect<void>
 }
 
@@ -275,7 +275,7 @@ export const make = Effect.fnUntraced(function* (
     fail: (error) =>
       Effect.gen(function* () {
         yield* stop(Cause.fail(error))
-        yield* Effect.logError(`${name} has stopped: its work cannot be committed`, error)
+        yield* Effect.logError(`${name} has stopped`, error)
         yield* Fiber.interrupt(fiber)
         yield* options.stopped
       }),

@@ -3,7 +3,7 @@ import { Config, Context, Duration, Effect, Layer, type Scope } from "effect"
 import { taskKey } from "../kafka/Assignment.ts"
 import { Cluster, type GroupIdentity, type TopicPartition } from "../kafka/Cluster.ts"
 import { asPipelineError, moved } from "../kafka/Errors.ts"
-import { committedOrStart, partitionsOf } from "../kafka/Positions.ts"
+import { committedOrStart, metadataOf, partitionsOf } from "../kafka/Positions.ts"
 import { patiently } from "../kafka/Retry.ts"
 import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Positions, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
@@ -97,7 +97,11 @@ const open = Effect.fnUntraced(function* <A>(
   ) =>
     Effect.ignore(cluster.offsetCommit(
       identity(member),
-      work.map(({ topic, partition, next }) => ({ topic, partition, offset: next, metadata: "" })),
+      work.map(({ topic, partition, next }) => {
+        const id = topicIds.get(topic)
+        const owner = { txn: null, member: member.memberId, ...id !== undefined && { topic: id } }
+        return { topic, partition, offset: next, metadata: metadataOf(owner, []) }
+      }),
     ))
 
   /** By task: commits that were tried since its last known one, each of which may have been carried out. */
@@ -174,7 +178,7 @@ const open = Effect.fnUntraced(function* <A>(
 
   /** Only positions that the database does not have come from the group, or from the reset policy. */
   const claimFirst = Effect.fnUntraced(function* (partitions: ReadonlyArray<TopicPartition>) {
-    const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions), asPipelineError)
+    const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions, { topicIds }), asPipelineError)
     const rows = starts.toSorted((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition)
     return yield* query((sql) =>
       sql<Array<Row>>`
@@ -224,6 +228,7 @@ const open = Effect.fnUntraced(function* <A>(
       yield* outbox.publishLater
       yield* show(member, partitions.map((one) => ({ ...one, next: next.get(key(one.topic, one.partition))! })))
       return tasks.map((task): Claim => ({
+        topicIds,
         positions: new Map(
           partitionsOf(plan, task).map(({ topic, partition }) => [topic, next.get(key(topic, partition))!]),
         ),

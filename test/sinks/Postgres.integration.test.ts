@@ -433,6 +433,64 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
       })
     ))
 
+  it.live("goes on where the database stands that was restored from a backup, whatever the group says", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        const { sql } = setting
+        yield* send(0, 30)
+        const first = yield* start(setting.url, setting.connections)
+        yield* check(setting, 30)
+        yield* Effect.promise(() => sql`create table backup as select * from millrace_positions`)
+        yield* send(30, 60)
+        yield* check(setting, 60)
+        yield* Fiber.interrupt(first.fiber)
+        yield* Effect.promise(() => sql`delete from readings where id >= 30`)
+        yield* Effect.promise(() => sql`delete from millrace_positions`)
+        yield* Effect.promise(() => sql`insert into millrace_positions select * from backup`)
+        yield* start(setting.url, setting.connections)
+        yield* check(setting, 60)
+      })
+    ))
+
+  it.live("stops a task whose position in the database is above the end of the log, and no other", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* send(0, 30)
+        const first = yield* start(setting.url, setting.connections)
+        yield* check(setting, 30)
+        yield* Fiber.interrupt(first.fiber)
+        yield* Effect.promise(() => setting.sql`update millrace_positions set next = 5000 where partition = 0`)
+        const second = yield* start(setting.url, setting.connections)
+        yield* send(31, 33)
+        yield* until("the other partitions", Effect.map(setting.ids, (ids) => ids.includes(31) && !ids.includes(33)))
+        const stopped = yield* Effect.andThen(Effect.exit(Fiber.interrupt(second.fiber)), Fiber.await(second.fiber))
+        const message = Exit.isFailure(stopped) ? Cause.pretty(stopped.cause) : ""
+        assert.include(message, "topic readings partition 0: position 5000 is above the end of the log, 10")
+        assert.deepStrictEqual(yield* setting.ids, [...good(30), 31])
+      })
+    ))
+
+  it.live("stops where its topic is deleted and created again, and reads the new one when it is started again", () =>
+    withServer((setting) =>
+      Effect.gen(function* () {
+        yield* send(0, 30)
+        const first = yield* start(setting.url, setting.connections)
+        yield* check(setting, 30)
+        const cluster = yield* Cluster
+        yield* cluster.deleteTopics(["readings"])
+        yield* Effect.sleep("100 millis")
+        yield* Admin.createTopics([Readings])
+        yield* send(1_000, 1_030)
+        const exit = yield* Fiber.await(first.fiber)
+        const message = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : ""
+        assert.include(message, "topic readings was deleted and created again")
+        yield* start(setting.url, setting.connections)
+        const added = Array.from({ length: 30 }, (_, i) => 1_000 + i).filter((i) => i % 25 !== 7)
+        yield* until("the new ones", Effect.map(setting.ids, ({ length }) => length >= good(30).length + added.length))
+        assert.deepStrictEqual(yield* setting.ids, [...good(30), ...added])
+      })
+    ))
+
   it.live("needs no positions of the group's once the database has its own", () =>
     withServer((setting) =>
       Effect.gen(function* () {

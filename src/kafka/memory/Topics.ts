@@ -16,7 +16,9 @@ export interface Partition extends TopicPartition {
 interface Topic {
   readonly id: string
   readonly settings: Settings
-  readonly partitions: ReadonlyArray<Partition>
+  readonly partitions: Array<Partition>
+  /** Adds one. */
+  grow(): void
 }
 
 export class Topics {
@@ -57,19 +59,28 @@ export class Topics {
     const settings = resolve(config)
     const parsed = parse(settings)
     const first = this.#created++
-    this.#topics.set(topic, {
-      id: idOf(this.#clusterId, first),
-      settings,
-      partitions: Array.from({ length: Math.max(1, partitions) }, (_, partition) => {
-        const log = new Log(topic, partition, parsed)
-        const replicas = Array.from(
-          { length: Math.max(1, replicationFactor) },
-          (_, i) => (first + partition + i) % this.#nodes + firstNode,
-        )
-        const retention = new Retention(log, this.#timers, this.#retentionInterval)
-        return { topic, partition, log, retention, replicas, leader: replicas[0]! }
-      }),
-    })
+    const all: Array<Partition> = []
+    const grow = () => {
+      const partition = all.length
+      const log = new Log(topic, partition, parsed)
+      const replicas = Array.from(
+        { length: Math.max(1, replicationFactor) },
+        (_, i) => (first + partition + i) % this.#nodes + firstNode,
+      )
+      const retention = new Retention(log, this.#timers, this.#retentionInterval)
+      all.push({ topic, partition, log, retention, replicas, leader: replicas[0]! })
+    }
+    for (let partition = 0; partition < Math.max(1, partitions); partition++) grow()
+    this.#topics.set(topic, { id: idOf(this.#clusterId, first), settings, partitions: all, grow })
+  }
+
+  /** Adds partitions, up to so many. */
+  grow(topic: string, partitions: number): void {
+    const found = this.#at(topic)
+    if (partitions <= found.partitions.length) {
+      throw new Refusal("INVALID_PARTITIONS", `topic ${topic} has ${found.partitions.length} partitions already`)
+    }
+    while (found.partitions.length < partitions) found.grow()
   }
 
   delete(topic: string): void {

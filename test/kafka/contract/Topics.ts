@@ -1,7 +1,7 @@
 import { assert, type Vitest } from "@effect/vitest"
 import { Effect } from "effect"
 import { Cluster } from "../../../src/kafka/Cluster.ts"
-import { eventually, newTopic, recordsOf, refusal, unique, write } from "./Harness.ts"
+import { eventually, leaders, newTopic, recordsOf, refusal, text, unique, write } from "./Harness.ts"
 
 export const topics = (it: Vitest.MethodsNonLive<Cluster>): void => {
   it.effect("creates each topic of a request, or says why not", () =>
@@ -93,6 +93,39 @@ export const topics = (it: Vitest.MethodsNonLive<Cluster>): void => {
         cluster.listOffsets([{ topic, partition: 0 }], "latest", "read_committed"),
         ([listed]) => listed!.offset === 0,
       )
+    }))
+
+  it.effect("answers positions of a topic that was deleted and created again with an error, and not with the new one's", () =>
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const topic = yield* newTopic()
+      yield* write(topic, ["before"])
+      const { topics: [before] } = yield* cluster.metadata([topic])
+      const read = (topicId: string) =>
+        Effect.gen(function* () {
+          const { topics: [found] } = yield* cluster.metadata([topic])
+          const [answer] = yield* cluster.fetch({
+            node: Math.max(1, found!.partitions[0]?.leader ?? 1),
+            maxWait: 0,
+            maxBytes: 1_000,
+            partitions: [{ topic, partition: 0, offset: 0, maxBytes: 1_000, topicId }],
+          })
+          return answer!.error ?? answer!.batches.flatMap(({ values }) => values.map(text))
+        })
+      assert.deepStrictEqual(yield* read(before!.id), ["before"])
+      yield* cluster.deleteTopics([topic])
+      const one = { topic, partitions: 1, replicationFactor: -1, config: {} }
+      yield* eventually("creating it again", cluster.createTopics([one]), ([created]) => created!.error === null)
+      yield* leaders(topic, 1)
+      yield* eventually(
+        "a log",
+        cluster.listOffsets([{ topic, partition: 0 }], "latest", "read_committed"),
+        ([listed]) => listed!.offset === 0,
+      )
+      yield* write(topic, ["after"])
+      yield* eventually("an error", read(before!.id), (answer) => answer === "INCONSISTENT_TOPIC_ID")
+      const { topics: [after] } = yield* cluster.metadata([topic])
+      assert.deepStrictEqual(yield* read(after!.id), ["after"])
     }))
 
   it.effect("refuses what is for a partition that does not exist", () =>
