@@ -353,7 +353,10 @@ const unreadable = (partition: Partition, problem: string): string =>
 
 const replaced = ({ topic, topicId }: Partition, now: string | undefined): string =>
   `topic ${topic} was deleted and created again: positions are those of the topic with the id ${topicId}, and ` +
-  `${now === undefined ? "there is another now" : `now there is ${now}`}. Reset positions and state together`
+  `${
+    now === undefined ? "there is another now" : `now there is ${now}`
+  }. Started again, a program reads the new one as ` +
+  "its reset policy says; state that it keeps must be reset first"
 
 const above = (partition: Partition, end: number): string =>
   `${

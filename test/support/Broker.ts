@@ -49,6 +49,8 @@ export const shared: Effect.Effect<ReadonlyArray<string>> = Effect.suspend(() =>
 
 export interface OwnBroker {
   readonly brokers: ReadonlyArray<string>
+  /** Where its data is. */
+  readonly dir: string
   readonly start: Effect.Effect<void>
   readonly stop: Effect.Effect<void>
   /** The listener with SASL and TLS, for brokers started with `--sasl`. */
@@ -72,6 +74,7 @@ export const own = (...options: ReadonlyArray<string>): Effect.Effect<OwnBroker,
     const bootstrap = yield* start
     return {
       brokers: bootstrap.split(","),
+      dir: local.dir,
       start: Effect.asVoid(start),
       stop: Effect.asVoid(Effect.promise(() => kafka("stop", local))),
       secure: {
