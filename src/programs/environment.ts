@@ -221,8 +221,8 @@ const echo = 0.5
 
 /**
  * Reads the settings and runs the program. The first SIGINT, SIGTERM or SIGHUP interrupts it, so that it finishes what is at hand
- * and the process ends with 0; a second one ends it at once with 130. A failure is told in its own words, and ends it
- * with 1.
+ * and the process ends with 0, or with what `process.exitCode` says; a second one ends it at once with 130. A failure is told
+ * in its own words, and ends it with 1.
  */
 export const run = <const S extends Readonly<Record<string, Settings.Setting<unknown>>>, E extends Error>(
   name: string,
@@ -253,7 +253,7 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
   }
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop)
   fiber.addObserver((exit) => {
-    if (Exit.isSuccess(exit) || stopping !== undefined && Cause.hasInterruptsOnly(exit.cause)) process.exit(0)
+    if (Exit.isSuccess(exit) || stopping !== undefined && Cause.hasInterruptsOnly(exit.cause)) process.exit()
     const error = Cause.squash(exit.cause)
     const fails = Cause.hasFails(exit.cause)
     console.error(fails && error instanceof Error ? `${name}: ${error.message}` : Cause.pretty(exit.cause))

@@ -124,7 +124,7 @@ describe("A redrive", () => {
       yield* send()
       const records = yield* ClusterMemory.Control.use((control) => control.records("orders"))
       assert.strictEqual(records.length, 1)
-      const [{ partition, key, value, timestamp, headers }] = records as [typeof records[0] & {}]
+      const [{ partition, key, value, timestamp, headers }] = records as [ClusterMemory.TopicRecord]
       assert.deepStrictEqual([partition, Topic.text(key!), Topic.text(value!)], [1, "key-1", '{"n":1}'])
       assert.strictEqual(timestamp, now - 60_000)
       assert.deepStrictEqual(headers.map(([name, value]) => [name, Topic.text(value)]), [

@@ -71,6 +71,11 @@ Broker.describeWithBroker("programs under Deno", () => {
         assert.strictEqual(decided.code, 0, decided.output)
         assert.match(decided.output, /^ann +EUR +\d+ +\d+\.\d\d +\d+\.\d\d$/m)
 
+        const listing = yield* Program.start("redrive", { runtime: "deno", args: ["list"], env })
+        const listed = yield* listing.ended
+        assert.strictEqual(listed.code, 0, listed.output)
+        assert.include(listed.output, `${prefix}.orders.dlt:`)
+
         for (const program of programs) yield* program.signal("SIGTERM")
         for (const program of programs) {
           const end = yield* program.ended

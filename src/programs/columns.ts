@@ -1,0 +1,14 @@
+/** Tables in a terminal. */
+
+/** Rows as lines, with columns as wide as they must be; numbers stand to the right. */
+export const columns = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {
+  const widths = head.map((name, i) => Math.max(name.length, ...rows.map((row) => String(row[i]).length)))
+  const isNumber = head.map((_, i) => rows.length > 0 && rows.every((row) => typeof row[i] === "number"))
+  return [head, ...rows].map((row) =>
+    row.map((cell, i) => isNumber[i] ? String(cell).padStart(widths[i]!) : String(cell).padEnd(widths[i]!))
+      .join("  ").trimEnd()
+  ).join("\n")
+}
+
+/** A moment as text, to the second. */
+export const moment = (millis: number): string => `${new Date(millis).toISOString().slice(0, 19)}Z`

@@ -1,0 +1,164 @@
+/** Dead letters: what there is, one of them, and sending them again. */
+import { parseArgs } from "node:util"
+import { SingleBar } from "cli-progress"
+import { Clock, Console, Duration, Effect, Result } from "effect"
+import { Settings } from "../index.ts"
+import * as Redrive from "../ops/Redrive.ts"
+import * as Environment from "./environment.ts"
+import { listedAs, plain, told } from "./letters.ts"
+import * as Telemetry from "./telemetry.ts"
+
+const usage = `usage: redrive list [TOPIC] [--json]
+       redrive show TOPIC PARTITION OFFSET [--unmasked]
+       redrive send TOPIC (--all | [--reason REASON]... [--since TIME] [--until TIME] [--key KEY])
+                    [--max N] [--max-attempts N] [--rate RECORDS_PER_SECOND] [--dry-run] [--json]
+
+Sends dead letters back to the stage or the topic that they come from, each once, however often it is asked. TIME is when the
+letter was written: 2026-01-31T12:00:00Z, or how long ago: "2 hours". A record that came back after 5 attempts
+(--max-attempts) is quarantined: it stays where it is. --dry-run tells what would be done, and writes nothing.
+
+Ends with 0; with 1 where something failed, with 2 where the command line makes no sense, and with 3 where letters that were
+selected are not sent because they cannot be, or are quarantined.`
+
+type Time = (now: number) => number
+
+/** A moment, or how long before now. */
+const time = (text: string): Time | undefined => {
+  if (/^\d{4}-\d\d-\d\d/.test(text)) {
+    const at = Date.parse(text)
+    return Number.isNaN(at) ? undefined : () => at
+  }
+  const ago = Settings.duration("TIME", { doc: "", fallback: undefined }).parse(text)
+  if (Result.isFailure(ago) || ago.success === undefined) return undefined
+  const millis = Duration.toMillis(ago.success)
+  return (now) => now - millis
+}
+
+const text = { type: "string" } as const
+const flag = { type: "boolean" } as const
+const options = {
+  reason: { ...text, multiple: true },
+  ...{ since: text, until: text, key: text, max: text, "max-attempts": text, rate: text },
+  ...{ all: flag, "dry-run": flag, json: flag, unmasked: flag, help: { ...flag, short: "h" } },
+} as const
+const taken: Readonly<Record<string, ReadonlyArray<string>>> = {
+  list: ["json"],
+  show: ["unmasked"],
+  send: ["reason", "since", "until", "key", "all", "max", "max-attempts", "rate", "dry-run", "json"],
+}
+
+/** What is asked for; `undefined` where that makes no sense. */
+const commandLine = () => {
+  try {
+    const { positionals: [command = "", ...others], values } = parseArgs({ allowPositionals: true, options })
+    if (values.help === true) return { command: "help" } as const
+    if (Object.keys(values).some((name) => taken[command]?.includes(name) !== true)) return undefined
+    const [topic, ...more] = others
+    if (command === "list") {
+      return more.length > 0 ? undefined : { command: "list", topic, json: values.json === true } as const
+    }
+    if (topic === undefined) return undefined
+    const [partition, offset, ...rest] = more.map(Number)
+    if (command === "show") {
+      const isWrong = rest.length > 0 || ![partition, offset].every((n) => Number.isSafeInteger(n) && n! >= 0)
+      return isWrong
+        ? undefined
+        : { command: "show", topic, partition: partition!, offset: offset!, unmasked: values.unmasked } as const
+    }
+    const { reason, key, all = false } = values
+    const [since, until] = [values.since, values.until].map((text) => text === undefined ? undefined : time(text))
+    const counts = [values.max, values["max-attempts"], values.rate].map((text) =>
+      text === undefined ? undefined : Number(text)
+    )
+    const [max, maxAttempts, rate] = counts
+    const isChosen = [reason, values.since, values.until, key].some((one) => one !== undefined)
+    const isWrong = more.length > 0 || all === isChosen || values.since !== undefined && since === undefined ||
+      values.until !== undefined && until === undefined || counts.some((n) => n !== undefined && !(n > 0)) ||
+      [max, maxAttempts].some((n) => n !== undefined && !Number.isSafeInteger(n))
+    if (isWrong) return undefined
+    const { json = false, "dry-run": dry = false } = values
+    return { command: "send", topic, reason, key, since, until, max, maxAttempts, rate, json, dry } as const
+  } catch {
+    return undefined
+  }
+}
+
+type Asked = NonNullable<ReturnType<typeof commandLine>>
+
+const asked = commandLine()
+if (asked === undefined || asked.command === "help") {
+  console[asked === undefined ? "error" : "log"](usage)
+  process.exit(asked === undefined ? 2 : 0)
+}
+
+const list = Effect.fnUntraced(function* (topic: string | undefined, json: boolean) {
+  const topics = topic === undefined ? yield* Redrive.topics : [topic]
+  const listed = yield* Effect.forEach(
+    topics,
+    (topic) => Effect.map(Redrive.list(topic), (groups) => ({ topic, groups })),
+  )
+  if (json) return yield* Console.log(JSON.stringify(listed))
+  for (const { topic, groups } of listed) yield* Console.log(listedAs(topic, groups))
+  if (listed.length === 0) yield* Console.log("no topic of dead letters: their names end with .dlt or -dlt")
+})
+
+const send = Effect.fnUntraced(function* (asked: Extract<Asked, { command: "send" }>) {
+  const { topic, reason, key, since, until, max, maxAttempts, rate, json, dry } = asked
+  const now = yield* Clock.currentTimeMillis
+  const bar = progressBar()
+  const selection: Redrive.Selection = {
+    ...reason === undefined ? {} : { reasons: reason },
+    ...key === undefined ? {} : { key },
+    ...since === undefined ? {} : { since: since(now) },
+    ...until === undefined ? {} : { until: until(now) },
+  }
+  let reached = 0
+  const options: Redrive.Options = {
+    ...max === undefined ? {} : { max },
+    ...maxAttempts === undefined ? {} : { maxAttempts },
+    ...rate === undefined ? {} : { rate },
+    progress: (read, total, sent) => {
+      reached = sent
+      bar.update(read, total, sent)
+    },
+  }
+  const report = yield* (dry ? Redrive.plan : Redrive.send)(topic, selection, options).pipe(
+    Effect.ensuring(Effect.sync(bar.stop)),
+    Effect.onInterrupt(() => Effect.suspend(() => Effect.fail(stopped(reached)))),
+  )
+  yield* Console.log(json ? JSON.stringify(plain(report)) : told(report, dry))
+  if (report.refused.size > 0 || report.quarantined > 0) process.exitCode = 3
+})
+
+const stopped = (sent: number): Redrive.RedriveError =>
+  new Redrive.RedriveError({
+    reason: "Stopped",
+    message: `stopped after ${sent} were sent; send them again, and those that were sent are not sent twice`,
+  })
+
+const progressBar = () => {
+  const bar = new SingleBar({ format: "{bar} {percentage} % | {sent} sent", barsize: 30, hideCursor: true })
+  const isShown = process.stderr.isTTY === true
+  return {
+    update: (read: number, total: number, sent: number) => {
+      if (!isShown) return
+      if (!bar.isActive) bar.start(total, 0, { sent: 0 })
+      bar.update(read, { sent })
+    },
+    stop: () => bar.stop(),
+  }
+}
+
+const settings = {
+  ...Environment.kafka,
+  logLevel: Settings.withFallback(Telemetry.settings.logLevel, "Warn"),
+}
+
+Environment.run("redrive", settings, (values) =>
+  Effect.gen(function* () {
+    if (asked.command === "list") return yield* list(asked.topic, asked.json)
+    if (asked.command === "send") return yield* send(asked)
+    const letter = yield* Redrive.show(asked.topic, asked.partition, asked.offset)
+    const shown = asked.unmasked === true ? Redrive.unmasked(letter) : Redrive.masked(letter)
+    yield* Console.log(JSON.stringify(shown, undefined, 2))
+  }).pipe(Effect.provide(Environment.layerKafka(values))))
