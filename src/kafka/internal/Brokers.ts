@@ -12,8 +12,11 @@ export interface Brokers {
   readonly timeout: number
   /** The brokers, and the topics named, or all. */
   metadata(topics: ReadonlyArray<string> | undefined): Effect.Effect<MetadataResponse, KafkaError>
-  /** Asks the first broker that can be reached, last known ones before those of the settings. */
-  any<Response>(call: Call<Response>): Effect.Effect<Response, KafkaError>
+  /**
+   * Asks the first broker that can be reached: the one that answered last, then those known, then those of the settings. A
+   * request that may be carried out more than once is `repeatable`: where no answer comes, the next broker is asked.
+   */
+  any<Response>(call: Call<Response>, repeatable?: "repeatable"): Effect.Effect<Response, KafkaError>
   /** Fails with BROKER_NOT_AVAILABLE for a node that is not in the cluster. */
   node<Response>(lane: Lane, node: number, call: Call<Response>, timeout?: number): Effect.Effect<Response, KafkaError>
   readonly nodes: Effect.Effect<ReadonlyArray<number>, KafkaError>
@@ -36,6 +39,12 @@ export interface Send {
   <Response>(lane: Lane, call: Call<Response>, timeout?: number): Effect.Effect<Response, KafkaError>
 }
 
+/** How long one broker is waited for where another can be asked, in milliseconds. */
+const patience = 3_000
+
+/** No answer came: the broker may hang, be cut off, or end behind something that still takes connections for it. */
+const silent: ReadonlySet<string> = new Set(["NETWORK", "TIMEOUT"])
+
 /** Failures after which another broker may be the coordinator. */
 const moved: ReadonlySet<string> = new Set(["NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "NETWORK", "TIMEOUT"])
 
@@ -43,31 +52,43 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
   let addresses: ReadonlyMap<number, Address> = new Map()
   const coordinators = new Map<string, Address>()
 
-  const any = <Response>(request: Call<Response>): Effect.Effect<Response, KafkaError> =>
-    Effect.suspend(() => {
-      const known = [...addresses.values()]
-      const fallback = bootstrap.filter(({ host, port }) =>
-        !known.some((one) => one.host === host && one.port === port)
-      )
-      const [first, ...others] = [...known, ...fallback].map((address) =>
-        connections.send("admin", address, request, timeout)
-      )
-      return others.reduce(
-        (tried, next) =>
-          // Once a request was sent, the next broker could carry it out a second time.
-          Effect.catch(tried, (error) =>
-            error.operation === "Connect"
-              ? Effect.mapError(next, (second) => keepAuthentication(error, second))
-              : Effect.fail(error)),
-        first!,
-      )
-    })
+  /** Who answered last. */
+  let last: Address | undefined
+
+  /** Everybody once, the likeliest to answer first. */
+  const candidates = (): ReadonlyArray<Address> => {
+    const all = [...last === undefined ? [] : [last], ...addresses.values(), ...bootstrap]
+    return all.filter(({ host, port }, i) => all.findIndex((one) => one.host === host && one.port === port) === i)
+  }
+
+  const any = Effect.fnUntraced(function* <Response>(
+    request: Call<Response>,
+    repeatable?: "repeatable",
+  ): Effect.fn.Return<Response, KafkaError> {
+    const within = repeatable === undefined ? timeout : Math.min(timeout, patience)
+    let failure: KafkaError | undefined
+    for (const address of candidates()) {
+      const answer = yield* Effect.result(connections.send("admin", address, request, within))
+      if (answer._tag === "Success") {
+        last = address
+        return answer.success
+      }
+      const error = answer.failure
+      failure = failure === undefined ? error : keepAuthentication(failure, error)
+      // Once a request was sent, the next broker could carry it out a second time.
+      if (error.operation !== "Connect" && !(repeatable !== undefined && silent.has(error.code))) break
+    }
+    return yield* failure!
+  })
 
   const metadata = (topics: ReadonlyArray<string> | undefined) =>
-    Effect.tap(any(call(Metadata, topics === undefined ? null : [...topics], false)), (response) =>
-      Effect.sync(() => {
-        addresses = new Map(response.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }]))
-      }))
+    Effect.tap(
+      any(call(Metadata, topics === undefined ? null : [...topics], false), "repeatable"),
+      (response) =>
+        Effect.sync(() => {
+          addresses = new Map(response.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }]))
+        }),
+    )
 
   const addressOf = Effect.fnUntraced(function* (node: number): Effect.fn.Return<Address, KafkaError> {
     const known = addresses.get(node)
@@ -87,7 +108,10 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
   const coordinator = Effect.fnUntraced(function* ({ kind, key }: Coordinated): Effect.fn.Return<Address, KafkaError> {
     const known = coordinators.get(`${kind} ${key}`)
     if (known !== undefined) return known
-    const { coordinators: [found] } = yield* any(call(FindCoordinator, kind === "group" ? 0 : 1, [key]))
+    const { coordinators: [found] } = yield* any(
+      call(FindCoordinator, kind === "group" ? 0 : 1, [key]),
+      "repeatable",
+    )
     const error = found === undefined ? "COORDINATOR_NOT_AVAILABLE" : nameOf(found.errorCode)
     if (found === undefined || error !== null) {
       return yield* refused("FindCoordinator", `${kind} ${key}`, error ?? "", found?.errorMessage)

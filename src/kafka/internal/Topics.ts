@@ -136,6 +136,7 @@ export const make = (brokers: Brokers): Topics => {
     topicConfig: Effect.fn("Cluster.topicConfig")(function* (topic) {
       const { results: [found] } = yield* brokers.any(
         call(DescribeConfigs, [{ resourceType: topicResource, resourceName: topic }]),
+        "repeatable",
       )
       const error = found === undefined ? "UNKNOWN_SERVER_ERROR" : nameOf(found.errorCode)
       if (found === undefined || error !== null) {

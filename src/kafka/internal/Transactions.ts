@@ -52,7 +52,7 @@ export const make = (brokers: Brokers): Methods => ({
     const init = <Response extends { readonly errorCode: number }>(answer: Effect.Effect<Response, KafkaError>) =>
       Effect.tap(answer, ({ errorCode }) => check("InitProducerId", of, errorCode))
     const got = yield* transactionalId === null
-      ? init(brokers.any(request))
+      ? init(brokers.any(request, "repeatable"))
       : brokers.coordinated(about({ transactionalId }), (send) => init(send("control", request)))
     return { producerId: Number(got.producerId), producerEpoch: got.producerEpoch }
   }),

@@ -1,0 +1,66 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { KafkaError } from "../../../src/kafka/Cluster.ts"
+import * as Brokers from "../../../src/kafka/internal/Brokers.ts"
+import type { Connections } from "../../../src/kafka/internal/Connections.ts"
+
+const addresses = [1, 2, 3].map((node) => ({ host: "127.0.0.1", port: 9000 + node }))
+
+/** Three brokers, of which some fail; what they are asked is noted. */
+const cluster = (failing: ReadonlyMap<number, Pick<KafkaError, "code" | "operation">>) => {
+  const asked: Array<string> = []
+  const connections = {
+    send: (_lane: string, { port }: { port: number }, { operation }: { operation: string }, timeout: number) =>
+      Effect.suspend(() => {
+        asked.push(`${operation} of ${port - 9000} within ${timeout}`)
+        const failure = failing.get(port - 9000)
+        return failure === undefined
+          ? Effect.succeed({
+            brokers: addresses.map(({ host, port }) => ({ nodeId: port - 9000, host, port })),
+            topics: [],
+            responses: [],
+            coordinators: [{ errorCode: 0, ...addresses[2] }],
+          })
+          : Effect.fail(new KafkaError({ ...failure, message: "" }))
+      }),
+  } as unknown as Connections
+  return { asked, brokers: Brokers.make(connections, addresses, 30_000) }
+}
+
+describe("Brokers", () => {
+  for (const code of ["TIMEOUT", "NETWORK"]) {
+    it.effect(`asks the next broker when one takes the request and says nothing (${code}), and that one first from then on`, () =>
+      Effect.gen(function* () {
+        const { asked, brokers } = cluster(new Map([[1, { code, operation: "Metadata" }]]))
+        yield* brokers.metadata([])
+        yield* brokers.metadata([])
+        assert.deepStrictEqual(asked, [
+          "Metadata of 1 within 3000",
+          "Metadata of 2 within 3000",
+          "Metadata of 2 within 3000",
+        ])
+      }))
+  }
+
+  it.effect("asks another broker only where the request may be carried out twice, or was not sent", () =>
+    Effect.gen(function* () {
+      const failing = new Map([[1, { code: "NETWORK", operation: "Connect" }], [2, {
+        code: "TIMEOUT",
+        operation: "CreateTopics",
+      }]])
+      const { asked, brokers } = cluster(failing)
+      const request = { operation: "CreateTopics" } as Parameters<typeof brokers.any>[0]
+      const error = yield* Effect.flip(brokers.any(request))
+      assert.strictEqual(error.code, "TIMEOUT")
+      assert.deepStrictEqual(asked, ["CreateTopics of 1 within 30000", "CreateTopics of 2 within 30000"])
+    }))
+
+  it.effect("says of brokers that cannot be reached what the one said that refused the credentials", () =>
+    Effect.gen(function* () {
+      const away = { code: "NETWORK", operation: "Connect" }
+      const { brokers } = cluster(
+        new Map([[1, away], [2, { code: "AUTHENTICATION", operation: "Connect" }], [3, away]]),
+      )
+      assert.strictEqual((yield* Effect.flip(brokers.metadata([]))).code, "AUTHENTICATION")
+    }))
+})
