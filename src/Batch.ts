@@ -30,6 +30,8 @@ export interface Source {
   readonly offsets: Float64Array
   /** For a repartition topic: how many tasks write it. */
   readonly upstream: number | undefined
+  /** In a replay: records below this offset were processed before, and are processed again. */
+  readonly replayedBelow?: number
 }
 
 /**
@@ -365,7 +367,15 @@ export class RecordContext {
   get headers(): Headers {
     return this.#batch.source.headers[row(this.#batch, this.#index)] ?? none
   }
+  /** Whether the record was processed before, and is processed again by a replay. */
+  get isReplayed(): boolean {
+    return isReplayed(this.#batch, this.#index)
+  }
 }
+
+/** Whether value `i` comes of a record that a replay processes again. */
+export const isReplayed = ({ source, rows }: Batch<unknown, unknown>, i: number): boolean =>
+  source.replayedBelow !== undefined && offsetOf(source, rows === undefined ? i : rows[i]!) < source.replayedBelow
 
 export const keyBytes = (batch: Batch<unknown, unknown>, i: number): Uint8Array | null =>
   batch.keys === undefined ? batch.source.keys[row(batch, i)]! : batch.keys[i]!

@@ -21,6 +21,11 @@ export interface Options {
   readonly timeout?: Duration.Input | undefined
   /** How often effects start, per task. They wait for their turn, and fail nothing. */
   readonly rate?: Rate
+  /**
+   * `safe` says that the effect may run again for a record that was processed before: it changes nothing elsewhere, or
+   * nothing that the first run has not changed. Replays are refused to a pipeline whose effects do not say so.
+   */
+  readonly onReplay?: "safe"
 }
 
 /** No answer came in time. What the effect has done until then stands. */

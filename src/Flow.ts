@@ -9,6 +9,9 @@ import * as Calls from "./Calls.ts"
 import { Logged, type LoggedStore, type StoreSpec } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
 
+/** What becomes of an effect when its record is processed again by a replay: it runs again, or it does not. */
+export type OnReplay = "safe" | "skip"
+
 /** What one stage adds to the topology. */
 export interface Node {
   readonly stage: string
@@ -22,6 +25,8 @@ export interface Node {
   /** Topics that only failed records go to. */
   readonly failures: ReadonlyArray<AnyTopic>
   readonly stores: ReadonlyArray<StoreSpec<unknown>>
+  /** Of a stage that runs effects for its records: what a replay may do with them. */
+  readonly effects?: OnReplay | "undeclared"
   /** Flows closed by a repartition: they run as tasks of their own, and what they write is read here. */
   readonly feeds: ReadonlyArray<AnyFlow>
 }
@@ -189,7 +194,7 @@ export const effect = <A, B, G extends Failure, R2, const O extends Calls.Option
       (open) => <F>(batch: Batch<A, F>): Effect.Effect<Batch<B, F | Fails>, never, R2> =>
         Effect.map(open.each(batch, f), (results) => settle(batch, results as Results<B, Fails>)),
     ),
-    { stage: "effect" },
+    { stage: "effect", effects: options?.onReplay ?? "undeclared" },
   )
 }
 
@@ -226,7 +231,7 @@ export const effectAll = <A, B, G extends Failure, R2, const O extends Together,
       (open) => <F>(batch: Batch<A, F>): Effect.Effect<Batch<B, F | Fails>, never, R2> =>
         Effect.map(open.together(batch, size, f), (results) => settle(batch, results as Results<B, Fails>)),
     ),
-    { stage: "effectAll" },
+    { stage: "effectAll", effects: options.onReplay ?? "undeclared" },
   )
 }
 
@@ -237,7 +242,12 @@ export const tap = <A>(f: (value: A, record: RecordContext) => void): Stage<A, A
     return batch
   }, { stage: "tap" })
 
-export interface TapOptions extends Calls.Options {
+export interface TapOptions extends Omit<Calls.Options, "onReplay"> {
+  /**
+   * What a replay does with records that were processed before: `safe` runs the effect again, `skip` lets their values go on
+   * without it. Replays are refused to a pipeline whose effects say neither.
+   */
+  readonly onReplay?: OnReplay
   /** `count` (the default) lets the value of an effect that fails go on and counts it; `fail` fails the record. */
   readonly failures?: "count" | "fail"
 }
@@ -258,19 +268,24 @@ export const tapEffect = <A, G extends Failure, R2, const O extends TapOptions =
   options?: O,
 ): Stage<A, A, TapFails<G, O>, never, R2> => {
   type Fails = TapFails<G, O>
-  const calls = new Calls.Calls(options ?? {}, "Flow.tapEffect")
+  const onReplay = options?.onReplay
+  const calls = new Calls.Calls((options ?? {}) as Calls.Options, "Flow.tapEffect")
   const fails = options?.failures === "fail"
+  const skips = onReplay === "skip"
+  const isAllReplayed = ({ source }: Batch<A, unknown>) => source.next <= (source.replayedBelow ?? -1)
+  const once = (value: A, record: RecordContext): Effect.Effect<unknown, G, R2> =>
+    skips && record.isReplayed ? Effect.void : f(value, record)
   return perTask<A, A, Fails, never, R2, never, never>(
     Effect.map(
       calls.open,
       (open) => <F>(batch: Batch<A, F>): Effect.Effect<Batch<A, F | Fails>, never, R2> =>
-        Effect.flatMap(open.each(batch, f), (results) => {
+        skips && isAllReplayed(batch) ? Effect.succeed(batch) : Effect.flatMap(open.each(batch, once), (results) => {
           if (!fails) return Effect.as(countFailures(results), batch)
           const same = results.map((result, i) => Result.isSuccess(result) ? Result.succeed(batch.values[i]!) : result)
           return Effect.succeed(settle(batch, same as Results<A, Fails>))
         }),
     ),
-    { stage: "tapEffect" },
+    { stage: "tapEffect", effects: onReplay ?? "undeclared" },
   )
 }
 

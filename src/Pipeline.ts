@@ -29,6 +29,15 @@ export type Positions = ReadonlyMap<string, number>
 /** The clock of each topic that a task reads, as it stood at a position; none where nothing was decoded yet. */
 export type Clocks = ReadonlyMap<string, Clock>
 
+/** A replay of one topic: records below the offset were processed before, and are processed again. */
+export interface Replayed {
+  readonly id: string
+  readonly below: number
+}
+
+/** By topic, where a replay is under way. */
+export type Replays = ReadonlyMap<string, Replayed>
+
 /** Where a task starts, which commit brought it there (none yet: `undefined`), and who may have left something open there. */
 export interface Claim {
   readonly positions: Positions
@@ -37,6 +46,7 @@ export interface Claim {
   readonly clocks: Clocks
   readonly commit: string | undefined
   readonly previous: ReadonlyArray<{ readonly txn: string; readonly member: string }>
+  readonly replays?: Replays
 }
 
 /** What one task has finished since its last commit. */
@@ -52,6 +62,8 @@ export interface Work<out A = unknown> {
   readonly clocks: Clocks
   /** As they were claimed. */
   readonly topicIds?: ReadonlyMap<string, string>
+  /** As the task was claimed with. */
+  readonly replays?: Replays | undefined
 }
 
 /** Who we are in the consumer group while a commit is made. */
@@ -115,6 +127,51 @@ export interface Guarantee<in A, out R> {
   /** Whether commits write the batches' own values, or only what they have outgoing: values then need not wait for it. */
   readonly writes: "values" | "outgoing"
   open(plan: Plan): Effect.Effect<Committer<A>, PipelineError, R | Scope.Scope>
+  /** Where it keeps positions of its own, which count instead of the group's: for tools that move them. */
+  readonly keeper?: (plan: Plan) => Effect.Effect<Keeper, PipelineError, R>
+  /** What it writes besides topics, for tools that make it write again. */
+  readonly sink?: Written
+}
+
+/** Something besides topics that a pipeline writes. */
+export interface Written {
+  readonly name: string
+  /**
+   * What makes that a row is there once however often it is written, in words ("table clicks by event_id"); `undefined`
+   * where nothing does, or nobody has said so.
+   */
+  readonly idempotentBy: string | undefined
+}
+
+/** A position as it is kept outside of Kafka. */
+export interface Kept {
+  readonly topic: string
+  readonly partition: number
+  readonly next: number
+  readonly epoch: number
+  /** The replay that moved it last. */
+  readonly replay: Replayed | undefined
+}
+
+/** A position to be moved, from where it was read. */
+export interface Move {
+  readonly topic: string
+  readonly partition: number
+  /** As it was read; `undefined` where there was none. */
+  readonly from: Kept | undefined
+  readonly next: number
+  readonly replay: Replayed
+}
+
+/** Positions that are kept outside of Kafka. */
+export interface Keeper {
+  /** All that the group has. */
+  readonly read: Effect.Effect<ReadonlyArray<Kept>, PipelineError>
+  /**
+   * Moves all of them in one transaction, and cuts off who still writes from where they stood. Answers `false`, with nothing
+   * moved, where one is not as it was read.
+   */
+  move(moves: ReadonlyArray<Move>): Effect.Effect<boolean, PipelineError>
 }
 
 export interface Pipeline<out E, out R> {

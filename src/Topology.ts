@@ -1,7 +1,7 @@
 /** What a flow touches, read off its stages before anything runs: topics, stores, and the flows that feed it. */
 import { Effect, Pull, Scope, Stream } from "effect"
 import type { Batch } from "./Batch.ts"
-import { type AnyFlow, type Flow, fromStream, type Node, Shared } from "./Flow.ts"
+import { type AnyFlow, type Flow, fromStream, type Node, type OnReplay, Shared } from "./Flow.ts"
 import { PipelineError, type StoreSpec } from "./Task.ts"
 import type { Any as AnyTopic } from "./Topic.ts"
 
@@ -13,6 +13,8 @@ export interface Topology {
   readonly retries: ReadonlyArray<AnyTopic>
   readonly writes: ReadonlyArray<AnyTopic>
   readonly stores: ReadonlyArray<StoreSpec<unknown>>
+  /** Stages that run effects for their records, and what a replay may do with those. */
+  readonly effects: ReadonlyArray<{ readonly stage: string; readonly onReplay: OnReplay | "undeclared" }>
   /** By the repartition topic it writes: the flow that feeds this one. */
   readonly feeds: ReadonlyMap<string, AnyFlow>
 }
@@ -25,6 +27,7 @@ export const of = (flow: AnyFlow): Topology => {
     retries,
     writes: [...new Set(all.flatMap((node) => [...node.writes, ...node.failures]))],
     stores: all.flatMap((node) => node.stores),
+    effects: all.flatMap(({ stage, effects }) => effects === undefined ? [] : [{ stage, onReplay: effects }]),
     feeds: new Map(all.flatMap((node) => node.feeds.map((feed) => [node.reads[0]!.name, feed] as const))),
   }
 }

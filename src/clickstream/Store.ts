@@ -48,15 +48,17 @@ export const store = (naming: Naming) => {
 
 /** What writes the rows of each table. */
 export const tables = (prefix: string) => ({
-  clicks: table(`${prefix}clicks`, Rows.click, "on conflict (event_id) do nothing"),
+  clicks: table(`${prefix}clicks`, "event_id", Rows.click, "on conflict (event_id) do nothing"),
   counts: table(
     `${prefix}clicks_per_minute`,
+    "user and minute",
     Rows.count,
     `on conflict ("user", minute) do update set clicks = excluded.clicks, final = excluded.final`,
     ({ user, minute }) => `${minute} ${user}`,
   ),
   sessions: table(
     `${prefix}sessions`,
+    "session_id",
     Rows.session,
     `on conflict (session_id) do update set "user" = excluded."user", started_at = excluded.started_at,
       last_at = excluded.last_at, clicks = excluded.clicks, first_page = excluded.first_page,
@@ -65,6 +67,7 @@ export const tables = (prefix: string) => ({
   ),
   identities: table(
     `${prefix}identities`,
+    "identity",
     Rows.identity,
     `on conflict (identity) do update set event_id = excluded.event_id, anonymous_id = excluded.anonymous_id,
       traits = excluded.traits, at = excluded.at`,
@@ -72,6 +75,7 @@ export const tables = (prefix: string) => ({
   ),
   deadLetters: table(
     `${prefix}dead_letters`,
+    "topic, partition, offset and time",
     (row: Rows.DeadLetter) => row,
     `on conflict (topic, partition, "offset", at) do nothing`,
   ),
@@ -80,10 +84,13 @@ export const tables = (prefix: string) => ({
 /** Of rows with one key, as it is stored, the last is written: a statement cannot change a row twice. */
 const table = <A>(
   name: string,
+  /** What its rows are unique by. */
+  key: string,
   row: (value: A) => object,
   onConflict: string,
   keyOf?: (value: A) => string,
 ): Postgres.Sink<A> => ({
+  idempotentBy: `table ${name} by ${key}`,
   write: (values, query) => {
     const chosen = keyOf === undefined ? values : new Map(values.map((value) => [clean(keyOf(value)), value])).values()
     const rows = storable(Array.from(chosen, row))

@@ -33,6 +33,77 @@ const Logged = Schema.fromJsonString(Schema.Struct({
   logStart: Schema.optionalKey(Schema.Int),
 }))
 const encodeLogged = Schema.encodeSync(Logged)
+
+/** What a changelog's positions record says. */
+export type LoggedPositions = typeof Logged.Type
+
+/** A changelog's positions record. */
+export const positionsRecord = (
+  { topic, partition }: TopicPartition,
+  logged: LoggedPositions,
+  headers: Headers,
+): ProducerRecord => ({ topic, partition, key: positionsKey, value: Buffer.from(encodeLogged(logged)), headers })
+
+/** Everything that a changelog's partition holds, whatever store it belongs to: in memory, for tools. */
+export interface Entries {
+  /** By key, in latin1. */
+  readonly values: ReadonlyMap<string, Uint8Array>
+  /** Where the log stands; `undefined` where nothing was logged yet. */
+  readonly logged: LoggedPositions | undefined
+}
+
+/** Reads a changelog's partition up to its end. Nobody may be writing it. */
+export const entries = Effect.fnUntraced(function* (
+  cluster: Cluster["Service"],
+  fetcher: Fetcher,
+  where: TopicPartition,
+): Effect.fn.Return<Entries, KafkaError | PipelineError> {
+  const offset = (at: "earliest" | "latest") =>
+    patiently(
+      Effect.flatMap(cluster.listOffsets([where], at, "read_uncommitted"), ([listed]) =>
+        listed?.error === null ? Effect.succeed(listed.offset) : Effect.fail(unlisted(where, listed?.error))),
+      Duration.toMillis(listedWithin),
+    )
+  const end = yield* offset("latest")
+  let position = yield* offset("earliest")
+  const values = new Map<string, Uint8Array>()
+  const deleted = new Set<string>()
+  let logged: LoggedPositions | undefined
+  let newest: Uint8Array | undefined
+  const reading = Effect.gen(function* () {
+    const reading = yield* fetcher.read(where, position)
+    while (position < end) {
+      const { length, keys, bytes, headers, next, size, offsets } = yield* reading.next
+      for (let i = 0; i < length; i++) {
+        const key = keys[i]!
+        if (key === null) return yield* broken(where, `the record at offset ${offsets[i]} has no key`, false)
+        const stamp = stampOf(headers[i]!)
+        const age = stamp === undefined || newest === undefined ? 0 : Buffer.compare(stamp, newest)
+        if (stamp !== undefined && (newest === undefined || age > 0)) newest = stamp
+        if (isPositions(key)) {
+          if (age < 0 && logged !== undefined) continue
+          const decoded = bytes[i] === null ? Option.none() : decodeLogged(text(bytes[i]!))
+          if (Option.isNone(decoded)) {
+            return yield* broken(where, `the positions at offset ${offsets[i]} cannot be read`, false)
+          }
+          logged = decoded.value
+          continue
+        }
+        const name = Buffer.from(key).toString("latin1")
+        if (age < 0 && (values.has(name) || deleted.has(name))) continue
+        if (bytes[i] === null) {
+          values.delete(name)
+          deleted.add(name)
+        } else values.set(name, bytes[i]!)
+      }
+      position = next
+      reading.release(size)
+    }
+  })
+  yield* Effect.scoped(reading)
+  return { values, logged }
+})
+
 const decodeLogged = Schema.decodeOption(Logged)
 
 /** The stream time that a changelog's record tells, where it is a record that tells one. */

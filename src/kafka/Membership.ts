@@ -50,7 +50,7 @@ export interface Handlers<E, R> {
   readonly stop: Effect.Effect<void>
 }
 
-const protocol = "millrace"
+export const protocol = "millrace"
 
 /** Why the member's time in a generation is over. */
 type Ending = "rebalance" | "lost"

@@ -35,6 +35,8 @@ export const Owner = Schema.Struct({
   clock: Schema.optionalKey(Schema.String),
   /** Higher with every taking over, and never used twice. */
   epoch: Schema.optionalKey(Schema.Int),
+  /** The replay that the position is in: records below the offset were processed before. */
+  replay: Schema.optionalKey(Schema.Struct({ id: Schema.String, below: Schema.Int })),
   /** Those before, as long as it is not known that they have left nothing open. The last one is the first. */
   before: Schema.optionalKey(Schema.Array(Predecessor)),
 })
@@ -141,6 +143,7 @@ export const claim = Effect.fnUntraced(function* (
       commit: owned.find(({ commit }) => commit !== undefined)?.commit,
       // What we held ourselves, as another member, leaves nothing to be ended.
       previous: distinct(owned.flatMap(({ owner }) => predecessorsOf(owner, transactionalId))),
+      replays: new Map(owned.flatMap(({ topic, owner }) => owner?.replay === undefined ? [] : [[topic, owner.replay]])),
     }
   })
   return { epoch, claims }
@@ -159,7 +162,7 @@ export const topicIdsOf = (
     ({ topics }) => new Map(topics.flatMap(({ topic, id }) => id === "" ? [] : [[topic, id]])),
   )
 
-const named = (topic: string | undefined) => topic === undefined ? {} : { topic }
+export const named = (topic: string | undefined) => topic === undefined ? {} : { topic }
 
 /** Stable positions of a group; where it has none in these very topics, those that its reset policy says. */
 export const committedOrStart = Effect.fnUntraced(function* (
@@ -196,15 +199,20 @@ const withOwner = (committed: CommittedOffset) => {
 
 /** Positions and clocks to commit for work, named by their commit. */
 export const toCommit = (
-  { task, positions, clocks, topicIds }: Pick<Work, "task" | "positions" | "clocks" | "topicIds">,
+  { task, positions, clocks, topicIds, replays }: Pick<
+    Work,
+    "task" | "positions" | "clocks" | "topicIds" | "replays"
+  >,
   owner: Owner,
   predecessors: ReadonlyArray<Predecessor> = [],
 ): ReadonlyArray<OffsetToCommit> =>
   Array.from(positions, ([topic, offset]) => {
     const clock = clocks.get(topic)
+    const replay = replays?.get(topic)
     const own = { ...owner, ...named(topicIds?.get(topic)) }
     const timed = clock === undefined ? own : { ...own, clock: encodeClock(clock, clockRoom) }
-    return { topic, partition: task.partition, offset, metadata: metadataOf(timed, predecessors) }
+    const placed = replay === undefined || offset >= replay.below ? timed : { ...timed, replay }
+    return { topic, partition: task.partition, offset, metadata: metadataOf(placed, predecessors) }
   })
 
 /** Ends what owners who have left the group have left open; leaves those alone who are in it, or may be. */

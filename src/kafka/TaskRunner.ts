@@ -133,7 +133,10 @@ export const make = Effect.fnUntraced(function* (
         atGate.add(topic.name)
         yield* gate.await
         atGate.delete(topic.name)
-        const source = sourceOf(topic, id.partition, fetched, upstream.get(topic.name))
+        const source = sourceOf(topic, id.partition, fetched, {
+          upstream: upstream.get(topic.name),
+          replayedBelow: claim.replays?.get(topic.name)?.below,
+        })
         entered(source)
         return [fromSource(source, source.bytes as ReadonlyArray<unknown> as ReadonlyArray<Raw<A>>)] as const
       })
@@ -252,6 +255,7 @@ export const make = Effect.fnUntraced(function* (
         batches,
         changes,
         from: positions,
+        replays: claim.replays,
         ...after(batches, positions, clocks),
         ...claim.topicIds !== undefined && { topicIds: claim.topicIds },
       }
@@ -295,7 +299,7 @@ const sourceOf = (
   topic: Topic<unknown>,
   partition: number,
   { length, next, size, keys, bytes, headers, timestamps, offsets, silence }: Readable & { readonly silence?: number },
-  upstream: number | undefined,
+  { upstream, replayedBelow }: { readonly upstream: number | undefined; readonly replayedBelow: number | undefined },
 ): Source => ({
   topic,
   partition,
@@ -308,6 +312,7 @@ const sourceOf = (
   timestamps,
   offsets,
   upstream,
+  ...replayedBelow !== undefined && { replayedBelow },
   ...silence !== undefined && { silence },
 })
 

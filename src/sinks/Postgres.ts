@@ -5,9 +5,11 @@ import { Cluster, type GroupIdentity, type TopicPartition } from "../kafka/Clust
 import { asPipelineError, moved } from "../kafka/Errors.ts"
 import { committedOrStart, metadataOf, partitionsOf } from "../kafka/Positions.ts"
 import { patiently } from "../kafka/Retry.ts"
-import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Positions, Work } from "../Pipeline.ts"
+import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
+import type * as Pipeline from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import * as Outbox from "./PostgresOutbox.ts"
+import * as Positions from "./PostgresPositions.ts"
 import { make, type Options, patience, type Pool, type Query, type Sql } from "./PostgresPool.ts"
 
 export type { Options, Query, Sql }
@@ -33,6 +35,11 @@ export interface Sink<in A> {
    * rollback, never after a commit.
    */
   write(rows: ReadonlyArray<A>, query: Query): Effect.Effect<void, PipelineError>
+  /**
+   * What makes that a row is there once however often it is written, in words: "table clicks by event_id". Without it,
+   * replays in place are refused.
+   */
+  readonly idempotentBy?: string
 }
 
 /**
@@ -56,6 +63,8 @@ export const exactlyOnce = <A>(sink: Sink<A>): Guarantee<A, Postgres | Cluster> 
   writes: "values",
   logs: false,
   open: (plan) => open(plan, sink),
+  keeper: (plan) => Effect.flatMap(Postgres, (pool) => Positions.keeper(plan, pool)),
+  sink: { name: "Postgres", idempotentBy: sink.idempotentBy },
 })
 
 const open = Effect.fnUntraced(function* <A>(
@@ -65,7 +74,7 @@ const open = Effect.fnUntraced(function* <A>(
   const pool = yield* Postgres
   const { query, transaction } = pool
   const cluster = yield* Cluster
-  const topicIds = yield* idsOf(cluster, plan)
+  const topicIds = yield* Positions.idsOf(cluster, plan)
   const epochs = new Map<string, number>()
   let commits = 0
 
@@ -74,7 +83,7 @@ const open = Effect.fnUntraced(function* <A>(
     transaction((query) =>
       Effect.andThen(
         query((sql) => sql`select pg_advisory_xact_lock(7203406)`),
-        query((sql) => sql.unsafe(tables + Outbox.tables)),
+        query((sql) => sql.unsafe(Positions.tables + Outbox.tables)),
       ).pipe(
         Effect.andThen(Outbox.reopen(plan, query)),
       )
@@ -105,7 +114,7 @@ const open = Effect.fnUntraced(function* <A>(
     ))
 
   /** By task: commits that were tried since its last known one, each of which may have been carried out. */
-  const tried = new Map<string, Map<number, Positions>>()
+  const tried = new Map<string, Map<number, Pipeline.Positions>>()
 
   const movesOf = ({ task: { partition }, from, positions }: Work<A>) =>
     Array.from(positions, ([topic, next]) => ({
@@ -125,14 +134,14 @@ const open = Effect.fnUntraced(function* <A>(
     if (doubtful.length === 0) return work
     const moves = doubtful.flatMap(movesOf)
     const found = yield* query((sql) =>
-      sql<Array<Row>>`select topic_id, partition, next, epoch from millrace_positions
+      sql<Array<Positions.Row>>`select topic_id, partition, next, epoch from millrace_positions
         where "group" = ${plan.group} and (topic_id, partition) in (
           select * from unnest(${moves.map(({ topic }) => topicIds.get(topic)!)}::text[], ${
         moves.map(({ partition }) => partition)
       }::int[])
         ) order by topic_id, partition for update`
     )
-    const stands = ({ task: { partition } }: Work<A>, at: Positions) =>
+    const stands = ({ task: { partition } }: Work<A>, at: Pipeline.Positions) =>
       Array.from(at).every(([topic, next]) =>
         found.some((row) =>
           row.topic_id === topicIds.get(topic) && row.partition === partition && Number(row.next) === next &&
@@ -166,7 +175,7 @@ const open = Effect.fnUntraced(function* <A>(
       if (rows.length > 0) yield* sink.write(rows, query)
       yield* outbox.add(left.flatMap(Outbox.parcelsOf), query)
       for (const { task, batches, positions } of work) {
-        const ofTask = tried.get(taskKey(task)) ?? new Map<number, Positions>()
+        const ofTask = tried.get(taskKey(task)) ?? new Map<number, Pipeline.Positions>()
         // What is tried again begins with what was tried before: its length tells which.
         tried.set(taskKey(task), ofTask.set(batches.length, positions))
       }
@@ -181,7 +190,7 @@ const open = Effect.fnUntraced(function* <A>(
     const starts = yield* Effect.mapError(committedOrStart(cluster, plan, partitions, { topicIds }), asPipelineError)
     const rows = starts.toSorted((a, b) => a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition)
     return yield* query((sql) =>
-      sql<Array<Row>>`
+      sql<Array<Positions.Row>>`
         insert into millrace_positions ("group", topic_id, topic, partition, next, epoch)
         select ${plan.group}, topic_id, topic, partition, next, 1
         from unnest(
@@ -189,7 +198,7 @@ const open = Effect.fnUntraced(function* <A>(
           ${rows.map(({ partition }) => partition)}::int[], ${rows.map(({ offset }) => offset)}::bigint[]
         ) as r(topic_id, topic, partition, next)
         on conflict ("group", topic_id, partition) do update set epoch = millrace_positions.epoch + 1
-        returning topic_id, partition, next, epoch`
+        returning topic_id, partition, next, epoch, replay, replay_below`
     )
   })
 
@@ -198,7 +207,7 @@ const open = Effect.fnUntraced(function* <A>(
       const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
       if (partitions.length === 0) return []
       const raised = yield* query((sql) =>
-        sql<Array<Row>>`
+        sql<Array<Positions.Row>>`
           update millrace_positions p set epoch = p.epoch + 1
           from (
             select topic_id, partition from millrace_positions
@@ -210,18 +219,21 @@ const open = Effect.fnUntraced(function* <A>(
             ) order by topic_id, partition for update
           ) as owned
           where p."group" = ${plan.group} and p.topic_id = owned.topic_id and p.partition = owned.partition
-          returning p.topic_id, p.partition, p.next, p.epoch`
+          returning p.topic_id, p.partition, p.next, p.epoch, p.replay, p.replay_below`
       )
       const unknown = partitions.filter(({ topic, partition }) =>
         !raised.some((row) => row.topic_id === topicIds.get(topic) && row.partition === partition)
       )
       const claimed = unknown.length === 0 ? raised : [...raised, ...yield* claimFirst(unknown)]
       const next = new Map<string, number>()
+      const replays = new Map<string, Pipeline.Replayed>()
       for (const topic of new Set(partitions.map(({ topic }) => topic))) {
         for (const row of claimed) {
           if (row.topic_id !== topicIds.get(topic)) continue
           next.set(key(topic, row.partition), Number(row.next))
           epochs.set(key(topic, row.partition), Number(row.epoch))
+          const replay = Positions.replayOf(row)
+          if (replay !== undefined) replays.set(key(topic, row.partition), replay)
         }
       }
       for (const task of tasks) tried.delete(taskKey(task))
@@ -236,6 +248,12 @@ const open = Effect.fnUntraced(function* <A>(
         clocks: new Map(),
         commit: undefined,
         previous: [],
+        replays: new Map(
+          partitionsOf(plan, task).flatMap(({ topic, partition }) => {
+            const replay = replays.get(key(topic, partition))
+            return replay === undefined ? [] : [[topic, replay]]
+          }),
+        ),
       }))
     }),
     commit: Effect.fnUntraced(function* (work, member): Effect.fn.Return<Committed, PipelineError> {
@@ -259,14 +277,6 @@ const open = Effect.fnUntraced(function* <A>(
   }
 })
 
-/** A position as the database has it. */
-interface Row {
-  readonly topic_id: string
-  readonly partition: number
-  readonly next: string
-  readonly epoch: string
-}
-
 /**
  * The database refuses what was to be written: then every task is tried alone, so that one cannot hold up the others. What
  * passes, and what was taken over, stops nobody.
@@ -282,21 +292,3 @@ const fenced = (plan: Plan): PipelineError =>
       message: "positions in the database were moved or claimed by another process",
     }),
   )
-
-const idsOf = (cluster: Cluster["Service"], plan: Plan): Effect.Effect<ReadonlyMap<string, string>, PipelineError> =>
-  patiently(cluster.metadata(plan.flows.flatMap(({ reads }) => reads.map(({ name }) => name))), 30_000).pipe(
-    Effect.map(({ topics }) => new Map(topics.map(({ topic, id }) => [topic, id]))),
-    Effect.mapError(asPipelineError),
-  )
-
-const tables = `
-create table if not exists millrace_positions (
-  "group" text not null,
-  topic_id text not null,
-  topic text not null,
-  partition int not null,
-  next bigint not null,
-  epoch bigint not null,
-  moved_at timestamptz not null default now(),
-  primary key ("group", topic_id, partition)
-);`

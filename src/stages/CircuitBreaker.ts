@@ -189,7 +189,7 @@ export const effect = <
           (results) => settle(batch, results),
         )
     }),
-    { stage: "circuitBreaker" },
+    { stage: "circuitBreaker", effects: options.onReplay ?? "undeclared" },
   ) as never
 }
 

@@ -1,0 +1,113 @@
+/** Shadows: beside the live pipeline, compared with it, and put in its place. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Contents, Replay } from "../../../src/index.ts"
+import * as Faults from "../../../src/kafka/Faults.ts"
+import * as Simulation from "../../support/Simulation.ts"
+import { Copies, payments, sums, topics, Totals, totals } from "./Totals.ts"
+import * as World from "./World.ts"
+
+const right = totals(({ cents }) => cents)
+/** Takes Ben's larger payments for less than they are. */
+const wrong = totals(({ customer, cents }) => customer === "ben" && cents > 120 ? cents - 1 : cents)
+const run = Simulation.options
+
+const totalsNow = Effect.map(
+  Contents.latest(Totals),
+  (latest) => Object.fromEntries(Array.from(latest.values(), ({ key, value }) => [key, value])),
+)
+
+describe("a shadow", () => {
+  it.effect("of the same version has the same outputs, and touches nothing that is live", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 60))
+      yield* World.process(right)
+      const before = yield* World.passing(totalsNow)
+      const journal = World.journal()
+      const entry = yield* World.passing(Replay.shadow(right, { from: Replay.earliest, journal, run }))
+      const { differences, isExact, topics: compared } = yield* World.passing(Replay.diff(right, entry))
+      assert.deepStrictEqual([differences, isExact], [0, true])
+      assert.deepStrictEqual(
+        compared.map(({ topic, compared, keys, same }) => [topic, compared, keys, same]).sort(),
+        [["payments.refused", "stream", 0, 0], [Copies.name, "stream", 4, 4], [Totals.name, "table", 4, 4]],
+      )
+      assert.deepStrictEqual(yield* World.passing(totalsNow), before)
+      assert.isTrue(yield* World.isCaughtUp(right))
+    })))
+
+  it.effect("of a version with a mistake shows whose records differ, and no key or value unless it is asked to", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 60))
+      yield* World.process(right)
+      const journal = World.journal()
+      const entry = yield* World.passing(Replay.shadow(wrong, { from: Replay.earliest, journal, run }))
+      const found = yield* World.passing(Replay.diff(wrong, entry))
+      assert.strictEqual(found.differences, 1)
+      const { first } = found.topics.find(({ topic }) => topic === Totals.name)!
+      assert.match(JSON.stringify(first), /^\[\{"key":"sha256:[0-9a-f]{12}","what":"differs"\}\]$/)
+      const shown = yield* World.passing(Replay.diff(wrong, entry, { show: true }))
+      const [ben] = shown.topics.find(({ topic }) => topic === Totals.name)!.first
+      assert.strictEqual(ben!.key, "ben")
+      assert.strictEqual(JSON.parse(ben!.live!).value, sums(60)["ben"])
+      assert.isBelow(JSON.parse(ben!.shadow!).value, sums(60)["ben"]!)
+    })))
+
+  it.effect("takes the place of the live pipeline where both stand at the same positions, and gives it back", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 40))
+      yield* World.process(wrong)
+      const journal = World.journal()
+      const first = yield* World.passing(Replay.shadow(right, { from: Replay.earliest, journal, run }))
+      yield* Simulation.feed(payments(40, 60))
+      yield* World.process(wrong)
+      const undoing = World.journal()
+      const early = yield* Effect.exit(World.passing(Replay.cutOver(right, first, { journal: undoing })))
+      assert.strictEqual(World.reasonOf(early), "Behind")
+      assert.isEmpty(undoing.saved)
+      const caught = yield* World.passing(Replay.resumeShadow(right, first, { journal, run }))
+      assert.strictEqual((yield* World.passing(Replay.diff(right, caught))).differences, 1)
+
+      const cut = yield* World.passing(Replay.cutOver(right, caught, { journal: undoing }))
+      yield* Simulation.feed(payments(60, 90))
+      yield* World.process(right)
+      assert.deepStrictEqual(yield* World.passing(totalsNow), sums(90))
+
+      yield* World.passing(Replay.undo(wrong, cut, { journal: undoing }))
+      yield* World.process(wrong)
+      const { ben, ...others } = yield* World.passing(totalsNow)
+      const { ben: all, ...rest } = sums(90)
+      assert.deepStrictEqual(others, rest)
+      assert.isBelow(ben!, all!)
+    })))
+
+  it.effect("that dies at any step goes on where it was", () =>
+    Effect.gen(function* () {
+      const matters = ({ operation }: Faults.Call) =>
+        ["CreateTopics", "InitProducerId", "OffsetCommit", "TxnOffsetCommit", "EndTxn"].includes(operation)
+      const attempt = (fault: (kill: Effect.Effect<void>) => Faults.Plan) =>
+        World.world(topics)(Effect.gen(function* () {
+          yield* Simulation.feed(payments(0, 20))
+          yield* World.process(right)
+          const journal = World.journal()
+          const options = { from: Replay.earliest, journal, run }
+          const { exit, calls } = yield* World.through(Replay.shadow(right, options), fault)
+          if (exit === "died") {
+            yield* Simulation.pass(15_000, 500)
+            const entry = journal.saved.at(-1)
+            const again = entry === undefined
+              ? Replay.shadow(right, options)
+              : Replay.resumeShadow(right, entry, { journal, run })
+            assert.strictEqual((yield* World.passing(again)).step, "finished")
+          }
+          const { differences } = yield* World.passing(Replay.diff(right, journal.last()))
+          return { calls, differences }
+        }))
+      const { calls } = yield* attempt(() => Faults.none)
+      const steps = calls.filter(matters)
+      for (const [i, { operation, count }] of steps.entries()) {
+        const [fault, at] = i % 2 === 0 ? [Faults.crash, "before"] as const : [Faults.crashAfter, "after"] as const
+        const { differences } = yield* attempt((kill) => Faults.at(operation, count, fault(kill)))
+        assert.strictEqual(differences, 0, `dies ${at} ${operation} ${count}`)
+      }
+    }), 120_000)
+})
