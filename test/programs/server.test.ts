@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Metric } from "effect"
-import { HttpServer } from "effect/http"
+import { Context, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
+import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { connect, type Socket } from "node:net"
+import { Settings } from "../../src/index.ts"
 import * as Server from "../../src/programs/server.ts"
 
 const host = "127.0.0.1"
@@ -24,6 +26,52 @@ describe("the figures of a program without a server of its own", () => {
     Effect.gen(function* () {
       const context = yield* Layer.build(Server.layerMetrics({ metricsPort: undefined, host }) as typeof served)
       assert.isUndefined(Context.getOrUndefined(context, HttpServer.HttpServer))
+    }))
+})
+
+describe("a server that is told to stop", () => {
+  /** Sends the head of a request and half of its body; `finish` sends the rest and answers the status. */
+  const begin = (port: number) =>
+    Effect.promise(() =>
+      new Promise<{ readonly socket: Socket; finish(): Promise<string> }>((resolve) => {
+        const socket = connect(port, host, () => {
+          socket.write("POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\nhalf-")
+          const answer = new Promise<string>((resolve) => {
+            let said = ""
+            socket.on("data", (chunk) => said += String(chunk))
+            socket.on("close", () => resolve(said))
+          })
+          socket.on("error", () => {})
+          resolve({ socket, finish: () => (socket.write("whole"), answer) })
+        })
+      })
+    )
+
+  const echo = HttpRouter.add(
+    "POST",
+    "/echo",
+    Effect.flatMap(
+      HttpServerRequest.HttpServerRequest,
+      (request) => Effect.orDie(Effect.map(request.text, (text) => HttpServerResponse.text(text))),
+    ),
+  )
+
+  it.live("answers what it is being asked, and waits no longer than its patience for what never comes", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const setting = Settings.string("PORT", { doc: "", fallback: "" })
+      const layer = Server.serve(echo, { port: 0, host, setting, patience: "2 seconds", disableListenLog: true })
+      const context = yield* Scope.provide(Layer.build(layer), scope)
+      const { address } = Context.get(context, HttpServer.HttpServer)
+      const { port } = address as { readonly port: number }
+      const [asking, hanging] = [yield* begin(port), yield* begin(port)]
+      yield* Effect.sleep("300 millis")
+      const stopping = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* Effect.sleep("300 millis")
+      assert.match(yield* Effect.promise(() => asking.finish()), /^HTTP\/1\.1 200 OK[^]*half-whole/)
+      assert.isUndefined(stopping.pollUnsafe())
+      yield* Effect.timeout(Fiber.join(stopping), "10 seconds")
+      hanging.socket.destroy()
     }))
 })
 
