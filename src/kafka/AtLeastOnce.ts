@@ -54,7 +54,7 @@ export const atLeastOnce = (options?: Partial<Omit<Options, "transactionTimeout"
         for (;;) {
           const failed = yield* writer.write(prepared.flatMap((one) => one[step]), () => Effect.void)
           if (failed.length === 0) break
-          const found = yield* culprits(prepared, failed)
+          const found = yield* culprits(plan, prepared, failed)
           refused = [...refused, ...found]
           prepared = without(prepared, found)
         }

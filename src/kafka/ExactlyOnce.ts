@@ -129,7 +129,7 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
           if (yield* wasCommitted(prepared[0]!.work.task, commitId)) return { commit: commitId, refused }
           return yield* outcome.error
         case "undelivered": {
-          const found = yield* culprits(prepared, outcome.batches)
+          const found = yield* culprits(plan, prepared, outcome.batches)
           return yield* commit(without(prepared, found), member, [...refused, ...found])
         }
       }

@@ -1,7 +1,9 @@
 /** Work as the records that it becomes, and whose fault it is when the brokers refuse some. */
 import { Effect, Result } from "effect"
 import type { Headers } from "../Batch.ts"
-import type { Plan, Refused, Work } from "../Pipeline.ts"
+import { changelogTopic, type Plan, type Refused, type Work } from "../Pipeline.ts"
+import { PipelineError } from "../Task.ts"
+import { taskKey } from "./Assignment.ts"
 import * as Changelog from "./Changelog.ts"
 import type { KafkaError } from "./Cluster.ts"
 import type { ProducerRecord, Undelivered } from "./Delivery.ts"
@@ -40,18 +42,52 @@ export const prepare = (
  * reason: a timeout, or a producer that lost its place, says nothing about the records.
  */
 export const culprits = (
+  plan: Plan,
   prepared: ReadonlyArray<Prepared>,
   failed: ReadonlyArray<Undelivered>,
 ): Effect.Effect<ReadonlyArray<Refused>, KafkaError> => {
   const innocent = failed.find(({ error }) => error.code === "TIMEOUT" || ofProducer.has(error.code))
   if (innocent !== undefined) return Effect.fail(innocent.error)
   const blamed = new Map(failed.flatMap(({ batch, error }) => batch.from.map((record) => [record, error] as const)))
-  const found = prepared.flatMap(({ work: { task }, outputs, changes }): ReadonlyArray<Refused> => {
-    const record = outputs.find((one) => blamed.has(one)) ?? changes.find((one) => blamed.has(one))
-    return record === undefined ? [] : [{ task, error: asPipelineError(blamed.get(record)!) }]
+  const found = prepared.flatMap(({ work, outputs, changes }): ReadonlyArray<Refused> => {
+    const { task } = work
+    const output = outputs.find((one) => blamed.has(one))
+    if (output !== undefined) return [{ task, error: refusal(output, blamed.get(output)!) }]
+    const change = changes.find((one) => blamed.has(one))
+    return change === undefined ? [] : [{ task, error: refusalOfState(plan, work, change, blamed.get(change)!) }]
   })
   return found.length > 0 ? Effect.succeed(found) : Effect.fail(failed[0]!.error)
 }
+
+const refusal = ({ topic, ...record }: ProducerRecord, error: KafkaError): PipelineError =>
+  error.code !== "MESSAGE_TOO_LARGE" ? asPipelineError(error) : new PipelineError({
+    reason: "Kafka",
+    retriable: false,
+    message:
+      `a record of ${bytesOf(record)} bytes for topic ${topic} is larger than the brokers take there: raise the ` +
+      `topic's max.message.bytes, or let its contract's maxMessageBytes say what they take: then the record fails by itself`,
+    cause: error,
+  })
+
+const refusalOfState = (
+  plan: Plan,
+  { task, changes }: Work,
+  record: ProducerRecord,
+  error: KafkaError,
+): PipelineError => {
+  const { store } = changes.find(({ store }) => changelogTopic(plan.name, store) === record.topic) ?? { store: "" }
+  return error.code !== "MESSAGE_TOO_LARGE" ? asPipelineError(error) : new PipelineError({
+    reason: "State",
+    retriable: false,
+    message:
+      `store ${store} of task ${taskKey(task)} has an entry of ${bytesOf(record)} bytes, which is larger than its ` +
+      `changelog ${record.topic} takes: raise the topic's max.message.bytes, or keep less by key`,
+    cause: error,
+  })
+}
+
+const bytesOf = ({ key, value }: Pick<ProducerRecord, "key" | "value">): number =>
+  (key?.length ?? 0) + (value?.length ?? 0)
 
 /** Without the work of these tasks. */
 export const without = (

@@ -1,7 +1,7 @@
 /** The same on Apache Kafka: a byte of its log is changed on disk, and partitions are added while programs run. */
 import { assert, it } from "@effect/vitest"
 import { Admin as Tool } from "@platformatic/kafka"
-import { Effect, Fiber, Layer, Schema } from "effect"
+import { Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import { readFile, writeFile } from "node:fs/promises"
@@ -25,7 +25,6 @@ import {
 import * as Contents from "../../src/kafka/Contents.ts"
 import * as Broker from "../support/Broker.ts"
 import { eventually, leaders } from "./contract/Harness.ts"
-import { Stream } from "effect"
 
 const Reading = Schema.Struct({ id: Schema.Int })
 
@@ -117,7 +116,7 @@ Broker.describeWithOwnBroker("a log that is damaged on disk", () => {
         )
         assert.include(message, "its checksum is not that of its bytes, and was read 20 times")
       }).pipe(Effect.provide(Layer.provideMerge(Producer.layer(), client)))
-    }).pipe(Effect.scoped), 120_000)
+    }).pipe(Effect.scoped), 240_000)
 })
 
 Broker.describeWithBroker("partitions that are added on a broker", () => {
@@ -154,5 +153,5 @@ Broker.describeWithBroker("partitions that are added on a broker", () => {
         )
         yield* Fiber.interrupt(copies)
       }).pipe(Effect.scoped),
-    ), 120_000)
+    ), 240_000)
 })
