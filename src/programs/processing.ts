@@ -48,6 +48,13 @@ export const counting = {
 }
 
 export const running = {
+  reset: Settings.choice("RESET", {
+    doc:
+      "Where a program starts in partitions in which it has no position, or whose log begins behind it: at the first " +
+      "record that is there, behind the last one, or not at all",
+    fallback: "earliest",
+    of: ["earliest", "latest", "fail"],
+  }),
   commitInterval: Settings.duration("COMMIT_INTERVAL", {
     doc: "How long finished work waits for more before it is committed",
     fallback: "100 milliseconds",
@@ -77,6 +84,7 @@ export const running = {
 }
 
 export const runOptions = (values: Settings.Values<typeof running>): Partial<Runner.Options> => ({
+  reset: values.reset,
   commitInterval: values.commitInterval,
   instanceId: values.instanceId,
   sessionTimeout: values.sessionTimeout,
