@@ -260,6 +260,48 @@ export interface TransactionIdentity extends ProducerIdentity {
   readonly transactionalId: string
 }
 
+/** A transactional id that has written before, and what its last transaction is doing. */
+export interface ListedTransaction {
+  readonly transactionalId: string
+  readonly producerId: number
+  /** `Empty`, `Ongoing`, `PrepareCommit`, `PrepareAbort`, `CompleteCommit` or `CompleteAbort`, and others of newer brokers. */
+  readonly state: string
+}
+
+export interface TransactionDescription extends ListedTransaction {
+  readonly error: ErrorCode | null
+  readonly producerEpoch: number
+  /** After this long its coordinator aborts it, in milliseconds. */
+  readonly timeout: number
+  /** When it began, in milliseconds since 1970; -1 where none is open. */
+  readonly started: number
+  /** Where it has written; positions of groups are in `__consumer_offsets`. */
+  readonly partitions: ReadonlyArray<TopicPartition>
+}
+
+/** What a partition knows of a producer with an id. */
+export interface ActiveProducer extends ProducerIdentity {
+  /** When it wrote last, in milliseconds since 1970. */
+  readonly lastTimestamp: number
+  /** Of the coordinator that wrote its last marker; -1 before the first. */
+  readonly coordinatorEpoch: number
+  /** Where its open transaction begins; -1 where none is. */
+  readonly transactionStart: number
+}
+
+export interface PartitionProducers extends TopicPartition {
+  readonly error: ErrorCode | null
+  readonly producers: ReadonlyArray<ActiveProducer>
+}
+
+/** The end of a producer's transaction in some partitions. */
+export interface TransactionMarker extends ProducerIdentity {
+  /** At least that of the last marker: brokers take none of an older coordinator. */
+  readonly coordinatorEpoch: number
+  readonly commit: boolean
+  readonly partitions: ReadonlyArray<TopicPartition>
+}
+
 export type Isolation = "read_uncommitted" | "read_committed"
 
 /** Which offset to list: the first, the next to be written, or the first with at least this timestamp. */
@@ -319,6 +361,23 @@ export class Cluster extends Context.Service<Cluster, {
   ): Effect.Effect<void, KafkaError>
   /** Answers once the decision is logged; the markers in the partitions may follow a little later. */
   endTxn(txn: TransactionIdentity, commit: boolean): Effect.Effect<void, KafkaError>
+
+  /** All transactional ids that the coordinators know. */
+  listTransactions(): Effect.Effect<ReadonlyArray<ListedTransaction>, KafkaError>
+  describeTransactions(
+    transactionalIds: ReadonlyArray<string>,
+  ): Effect.Effect<ReadonlyArray<TransactionDescription>, KafkaError>
+  /** Asks each leader itself. */
+  describeProducers(
+    partitions: ReadonlyArray<TopicPartition>,
+  ): Effect.Effect<ReadonlyArray<PartitionProducers>, KafkaError>
+  /**
+   * Writes the end of a transaction into partitions, whatever its coordinator says: the only end of one that no coordinator
+   * knows. Each leader is asked itself.
+   */
+  writeTxnMarkers(
+    marker: TransactionMarker,
+  ): Effect.Effect<ReadonlyArray<TopicPartition & { readonly error: ErrorCode | null }>, KafkaError>
 
   /** Plain commit. Fails if any position is refused. Generation -1 with an empty member id commits for an empty group. */
   offsetCommit(member: GroupIdentity, offsets: ReadonlyArray<OffsetToCommit>): Effect.Effect<void, KafkaError>

@@ -8,6 +8,7 @@ import * as Groups from "./internal/Groups.ts"
 import * as Logs from "./internal/Logs.ts"
 import { type Given, type Names, type Settings, settle, type Tls } from "./internal/Settings.ts"
 import * as Topics from "./internal/Topics.ts"
+import * as TransactionAdmin from "./internal/TransactionAdmin.ts"
 import * as Transactions from "./internal/Transactions.ts"
 
 export type { Tls }
@@ -54,6 +55,7 @@ const make = Effect.fnUntraced(
       ...{ createTopics, deleteTopics, listOffsets, metadata, topicConfig },
       ...Logs.make(brokers, topics),
       ...Transactions.make(brokers),
+      ...TransactionAdmin.make(brokers, topics),
       ...Groups.make(brokers),
     })
   },

@@ -192,6 +192,10 @@ const cluster = (broker: Broker, door: Door, clusterId: string, nodes: number): 
     txnOffsetCommit: (txn, member, offsets) =>
       door.ask("TxnOffsetCommit", (now) => broker.prepareOffsets(txn, member, offsets, now)),
     endTxn: (txn, commit) => door.ask("EndTxn", (now) => transactions.end(txn, commit ? "commit" : "abort", now)),
+    listTransactions: () => door.ask("ListTransactions", () => transactions.listed),
+    describeTransactions: (ids) => door.ask("DescribeTransactions", () => ids.map((id) => transactions.describe(id))),
+    describeProducers: (partitions) => door.ask("DescribeProducers", () => broker.describeProducers(partitions)),
+    writeTxnMarkers: (marker) => door.ask("WriteTxnMarkers", (now) => broker.writeMarkers(marker, now)),
     offsetCommit: (member, offsets) => door.ask("OffsetCommit", (now) => broker.commitOffsets(member, offsets, now)),
     offsetFetch: (group, partitions, requireStable) =>
       door.ask("OffsetFetch", () => broker.offsets.fetch(group, partitions, requireStable)),

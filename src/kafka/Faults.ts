@@ -37,6 +37,10 @@ export type Operation =
   | "LeaveGroup"
   | "DescribeGroups"
   | "ListGroups"
+  | "ListTransactions"
+  | "DescribeTransactions"
+  | "DescribeProducers"
+  | "WriteTxnMarkers"
 
 /** One call, as a plan sees it and the log keeps it. */
 export interface Call {
@@ -217,6 +221,9 @@ const passing = (operation: Operation): ReadonlyArray<ErrorCode> => {
     case "DescribeConfigs":
     case "ListOffsets":
     case "ListGroups":
+    case "ListTransactions":
+    case "DescribeProducers":
+    case "WriteTxnMarkers":
       return ["NETWORK"]
     case "Fetch":
     case "Produce":
@@ -386,6 +393,12 @@ export const layer: Layer.Layer<Cluster | Faults, never, Cluster> = Layer.effect
     leaveGroup: (group, memberId) => meet("LeaveGroup", { group }, cluster.leaveGroup(group, memberId)),
     describeGroups: (groups) => meet("DescribeGroups", {}, cluster.describeGroups(groups)),
     listGroups: () => meet("ListGroups", {}, cluster.listGroups()),
+    listTransactions: () => meet("ListTransactions", {}, cluster.listTransactions()),
+    describeTransactions: (ids) => meet("DescribeTransactions", {}, cluster.describeTransactions(ids)),
+    describeProducers: (partitions) =>
+      meet("DescribeProducers", { topics: topicsOf(partitions) }, cluster.describeProducers(partitions)),
+    writeTxnMarkers: (marker) =>
+      meet("WriteTxnMarkers", { topics: topicsOf(marker.partitions) }, cluster.writeTxnMarkers(marker)),
   }
 
   return Context.make(Cluster, service).pipe(Context.add(Faults, {

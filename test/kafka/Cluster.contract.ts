@@ -12,6 +12,7 @@ import { logs } from "./contract/Logs.ts"
 import { positionsOfGroups } from "./contract/Positions.ts"
 import { staticMembers } from "./contract/StaticMembers.ts"
 import { topics } from "./contract/Topics.ts"
+import { transactionAdmin } from "./contract/TransactionAdmin.ts"
 import { transactions } from "./contract/Transactions.ts"
 
 /** Registers the suite. Connecting, with all of a broker's start, may take `startTimeout` milliseconds. */
@@ -21,6 +22,7 @@ export const contract = <E>(name: string, layer: Layer.Layer<Cluster, E>, startT
     logs(it)
     idempotence(it)
     transactions(it)
+    transactionAdmin(it)
     positionsOfGroups(it)
     groups(it)
     staticMembers(it)

@@ -7,12 +7,14 @@ import type {
   ListedOffset,
   OffsetAt,
   OffsetToCommit,
+  PartitionProducers,
   ProduceBatch,
   ProduceRequest,
   ProduceResult,
   ProducerIdentity,
   TopicPartition,
   TransactionIdentity,
+  TransactionMarker,
 } from "../Cluster.ts"
 import { Groups } from "./Groups.ts"
 import type { Log } from "./Log.ts"
@@ -97,6 +99,25 @@ export class Broker {
       return found instanceof Refusal
         ? { topic, partition, error: found.code, offset: -1 }
         : { topic, partition, error: null, offset: found }
+    })
+  }
+
+  describeProducers(partitions: ReadonlyArray<TopicPartition>): Array<PartitionProducers> {
+    return partitions.map(({ topic, partition }) => {
+      const found = attempt(() => this.topics.get({ topic, partition }).log.producers.active)
+      return found instanceof Refusal
+        ? { topic, partition, error: found.code, producers: [] }
+        : { topic, partition, error: null, producers: found }
+    })
+  }
+
+  writeMarkers({ partitions, commit, ...producer }: TransactionMarker, now: number) {
+    return partitions.map(({ topic, partition }) => {
+      const refused = attempt(() => {
+        this.topics.get({ topic, partition })
+        this.#mark({ topic, partition }, producer, commit ? "commit" : "abort", now)
+      })
+      return { topic, partition, error: refused instanceof Refusal ? refused.code : null }
     })
   }
 

@@ -6,7 +6,7 @@
  * the next batch must follow the last one in sequence; a new epoch starts at sequence 0; where nothing is known of a
  * producer, any sequence is taken.
  */
-import type { ProduceBatch } from "../Cluster.ts"
+import type { ActiveProducer, ProduceBatch } from "../Cluster.ts"
 import { Refusal } from "./Refusal.ts"
 
 export type Sequenced = NonNullable<ProduceBatch["producer"]>
@@ -20,6 +20,8 @@ interface Written {
 interface Producer {
   epoch: number
   lastSeen: number
+  /** Whether a marker of its was written: then it has the epoch of the one coordinator that there is. */
+  isMarked: boolean
   readonly written: Array<Written>
 }
 
@@ -32,6 +34,16 @@ export class Producers {
   get firstUnstable(): number | undefined {
     for (const offset of this.#open.values()) return offset
     return undefined
+  }
+
+  get active(): ReadonlyArray<ActiveProducer> {
+    return Array.from(this.#known, ([producerId, { epoch, lastSeen, isMarked }]) => ({
+      producerId,
+      producerEpoch: epoch,
+      lastTimestamp: lastSeen,
+      coordinatorEpoch: isMarked ? 0 : -1,
+      transactionStart: this.#open.get(producerId) ?? -1,
+    }))
   }
 
   hasOpen(producerId: number): boolean {
@@ -68,7 +80,7 @@ export class Producers {
   ended(producerId: number, producerEpoch: number, now: number): number | undefined {
     const known = this.#known.get(producerId)
     if (known !== undefined) checkEpoch(known, producerId, producerEpoch)
-    this.#at(producerId, producerEpoch, now)
+    this.#at(producerId, producerEpoch, now).isMarked = true
     const from = this.#open.get(producerId)
     this.#open.delete(producerId)
     return from
@@ -84,7 +96,7 @@ export class Producers {
   #at(producerId: number, epoch: number, now: number): Producer {
     let known = this.#known.get(producerId)
     if (known === undefined) {
-      known = { epoch, lastSeen: now, written: [] }
+      known = { epoch, lastSeen: now, isMarked: false, written: [] }
       this.#known.set(producerId, known)
     }
     if (known.epoch !== epoch) {

@@ -5,7 +5,13 @@
  * a time, EndTxn does not change the epoch, and whatever is asked while a decision is being written into the partitions
  * answers CONCURRENT_TRANSACTIONS.
  */
-import type { ProducerIdentity, TopicPartition, TransactionIdentity } from "../Cluster.ts"
+import type {
+  ListedTransaction,
+  ProducerIdentity,
+  TopicPartition,
+  TransactionDescription,
+  TransactionIdentity,
+} from "../Cluster.ts"
 import { Refusal } from "./Refusal.ts"
 import type { Timer, Timers } from "./Timers.ts"
 
@@ -32,6 +38,8 @@ interface Transaction {
   lastProducerId: number
   timeout: number
   state: TransactionState
+  /** When the open one began. */
+  started: number
   readonly participants: Map<string, Participant>
   timer: Timer | undefined
 }
@@ -89,6 +97,7 @@ export class Transactions {
     if (isDeciding(txn)) throw concurrent(txn)
     if (txn.state !== "Ongoing") {
       txn.state = "Ongoing"
+      txn.started = now
       txn.timer = this.#options.timers.schedule(now + txn.timeout + 1, (now) => this.#fence(txn, now))
     }
     for (const participant of participants) txn.participants.set(nameOf(participant), participant)
@@ -136,6 +145,32 @@ export class Transactions {
       .map(({ transactionalId, state }) => ({ transactionalId, state }))
   }
 
+  get listed(): ReadonlyArray<ListedTransaction> {
+    return [...this.#known.values()]
+      .map(({ transactionalId, producerId, state }) => ({ transactionalId, producerId, state }))
+  }
+
+  describe(id: string): TransactionDescription {
+    const txn = this.#known.get(id)
+    if (txn === undefined) {
+      const unknown = { state: "", timeout: -1, started: -1, producerId: -1, producerEpoch: -1, partitions: [] }
+      return { transactionalId: id, error: "TRANSACTIONAL_ID_NOT_FOUND", ...unknown }
+    }
+    const { transactionalId, state, timeout, producerId, producerEpoch } = txn
+    const isOpen = state === "Ongoing" || isDeciding(txn)
+    const partitions = Array.from(
+      txn.participants.values(),
+      (where): TopicPartition =>
+        "group" in where
+          ? { topic: "__consumer_offsets", partition: 0 }
+          : { topic: where.topic, partition: where.partition },
+    )
+    return {
+      ...{ transactionalId, error: null, state, timeout, producerId, producerEpoch, partitions },
+      started: isOpen ? txn.started : -1,
+    }
+  }
+
   #create(transactionalId: string): Transaction {
     const { producerId } = this.fresh()
     const txn: Transaction = {
@@ -146,6 +181,7 @@ export class Transactions {
       lastProducerId: -1,
       timeout: 0,
       state: "Empty",
+      started: -1,
       participants: new Map(),
       timer: undefined,
     }
