@@ -1,7 +1,7 @@
 /** Rows and positions in one Postgres transaction. */
 import { Config, Context, Duration, Effect, Layer, type Scope } from "effect"
 import { taskKey } from "../kafka/Assignment.ts"
-import { Cluster, type GroupIdentity, type TopicPartition } from "../kafka/Cluster.ts"
+import { Cluster, type TopicPartition } from "../kafka/Cluster.ts"
 import { asPipelineError, moved } from "../kafka/Errors.ts"
 import { committedOrStart, metadataOf, partitionsOf } from "../kafka/Positions.ts"
 import type { Claim, Committed, Committer, Guarantee, Membership, Plan, Work } from "../Pipeline.ts"
@@ -9,6 +9,7 @@ import type * as Pipeline from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import * as Outbox from "./PostgresOutbox.ts"
 import * as Positions from "./PostgresPositions.ts"
+import * as Shown from "./PostgresShown.ts"
 import { make, type Options, patience, type Pool, type Query, type Sql } from "./PostgresPool.ts"
 
 export type { Options, Query, Sql }
@@ -44,8 +45,8 @@ export interface Sink<in A> {
 /**
  * Every row is written exactly once: rows and positions are one database transaction, and the database's positions are
  * the ones that count. Each assignment raises an epoch in the position's row, so that what a previous owner still tries to
- * write is rolled back. Positions are also committed to the group, for tools that show lag; nothing is read from there
- * once the database has its own.
+ * write is rolled back. Positions are also committed to the group, for tools that show lag, at the latest when the brokers
+ * take them again; nothing is read from there once the database has its own.
  *
  * Keeps no changelog: a flow with logged state does not compile with it. Records that routes produce (dead letters) go
  * through the table `millrace_outbox` in the same transaction and are published at least once, in order, with the
@@ -91,26 +92,14 @@ const open = Effect.fnUntraced(function* <A>(
   )
   const outbox = yield* Outbox.open(plan, pool)
 
-  const identity = ({ generation, memberId }: Membership): GroupIdentity => ({
-    group: plan.group,
-    generation,
-    memberId,
-  })
   const key = (topic: string, partition: number) => `${topic}/${partition}`
 
-  /** For tools that show lag: a failure here changes nothing, the next commit tries again. */
-  const show = (
-    member: Membership,
-    work: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly next: number }>,
-  ) =>
-    Effect.ignore(cluster.offsetCommit(
-      identity(member),
-      work.map(({ topic, partition, next }) => {
-        const id = topicIds.get(topic)
-        const owner = { txn: null, member: member.memberId, ...id !== undefined && { topic: id } }
-        return { topic, partition, offset: next, metadata: metadataOf(owner, []) }
-      }),
-    ))
+  const shown = yield* Shown.make(cluster, ({ topic }, { memberId }) => {
+    const id = topicIds.get(topic)
+    return metadataOf({ txn: null, member: memberId, ...id !== undefined && { topic: id } }, [])
+  })
+  const show = (member: Membership, positions: ReadonlyArray<Shown.Position>) =>
+    shown.show({ group: plan.group, ...member }, positions)
 
   /** By task: commits that were tried since its last known one, each of which may have been carried out. */
   const tried = new Map<string, Map<number, Pipeline.Positions>>()

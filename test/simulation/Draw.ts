@@ -46,10 +46,10 @@ const atCall = (dice: Dice, call: Operation): AtCall =>
     () => ({ kind: "answer lost" }),
     () => ({ kind: "answer lost" }),
     () => passing(dice, call),
-    () => ({ kind: "delay", millis: dice.pick([30, 300, 5_000]) }),
-    () => ({ kind: "delay", millis: dice.pick([30, 300, 5_000]) }),
-    () => ({ kind: "frozen", millis: dice.pick([5_000, 9_000, 20_000]) }),
-    () => mayComeLate(call) ? { kind: "late", millis: dice.pick([500, 3_000]) } : { kind: "unreachable" },
+    () => ({ kind: "delay", millis: dice.pick([30, 300, 1_500]) }),
+    () => ({ kind: "delay", millis: dice.pick([30, 300, 1_500]) }),
+    () => ({ kind: "frozen", millis: dice.pick([1_500, 3_500, 8_000]) }),
+    () => mayComeLate(call) ? { kind: "late", millis: dice.pick([200, 1_500]) } : { kind: "unreachable" },
     () => ({ kind: dice.pick(["silence", "silence after"] as const) }),
     () =>
       call === "Fetch" || call === "Produce"
@@ -71,7 +71,7 @@ const atStatement = (dice: Dice): AtCall =>
     { kind: "answer lost" },
     { kind: "answer lost" },
     { kind: "delay", millis: 300 },
-    { kind: "frozen", millis: dice.pick([3_000, 9_000, 20_000]) },
+    { kind: "frozen", millis: dice.pick([1_000, 3_500, 8_000]) },
   ])
 
 const fault = (dice: Dice, who: Who, writes: boolean): Decision => {
@@ -82,17 +82,15 @@ const fault = (dice: Dice, who: Who, writes: boolean): Decision => {
 }
 
 /** One of two programs freezes in the middle of a commit, for longer than its session: the other takes its work over. */
-const zombie = (dice: Dice, pipeline: string): ReadonlyArray<Decision> => [
-  { do: "start", pipeline },
-  {
-    do: "fault",
-    who: { pipeline, nth: dice.pick([1, 2]) },
-    call: dice.pick(commitPath),
-    n: dice.int(1, 3),
-    kind: "frozen",
-    millis: dice.pick([9_000, 20_000]),
-  },
-]
+const zombie = (dice: Dice, pipeline: string, writes: boolean): ReadonlyArray<Decision> => {
+  const who = { pipeline, nth: dice.pick([1, 2]) }
+  const frozen = { kind: "frozen", millis: dice.pick([3_500, 8_000]) } as const
+  // Some statements come before the first commit.
+  const [call, n] = writes
+    ? dice.pick([["Begin", dice.int(3, 6)], ["Query", dice.int(7, 20)], ["Commit", dice.int(3, 6)]] as const)
+    : [dice.pick(commitPath), dice.int(1, 3)] as const
+  return [{ do: "start", pipeline }, { do: "fault", who, call, n, ...frozen }]
+}
 
 const second = 1_000
 const hour = 3_600 * second
@@ -105,9 +103,9 @@ const happening = (dice: Dice, who: Who): Decision =>
     () => ({ do: "kill", who }),
     () => ({ do: "kick", who }),
     () => ({ do: "fence", who }),
-    () => ({ do: "cut off", who, millis: dice.pick([second, 9 * second]) }),
-    () => ({ do: "freeze", who, millis: dice.pick([second, 9 * second, 20 * second]) }),
-    () => ({ do: "slow to join", who, millis: 15 * second }),
+    () => ({ do: "cut off", who, millis: dice.pick([second, 4 * second]) }),
+    () => ({ do: "freeze", who, millis: dice.pick([second, 4 * second, 8 * second]) }),
+    () => ({ do: "slow to join", who, millis: 6 * second }),
     () => ({ do: "jump", who, millis: dice.pick([-10 * hour, -hour / 2, -second, second, hour / 2]) }),
     () => ({ do: "restart broker", node: dice.int(1, 3) }),
   ])()
@@ -130,11 +128,14 @@ export const chaos = (
     schedule.push(...input.slice(fed, next).map((record): Decision => ({ do: "feed", record })))
     fed = next
     if (dice.int(0, 1) === 0) schedule.push(happening(dice, who()))
-    schedule.push({ do: "wait", millis: dice.pick([10, 60, 300, 300, second, 3 * second]) })
+    schedule.push({ do: "wait", millis: dice.pick([10, 60, 300, 300, second]) })
   }
   const starts = pipelines.map(({ name }): Decision => ({ do: "start", pipeline: name }))
   const began = dice.int(0, 3)
-  if (dice.int(0, 3) === 0) starts.push(...zombie(dice, dice.pick(pipelines).name))
+  if (dice.int(0, 3) === 0) {
+    const { name } = dice.pick(pipelines)
+    starts.push(...zombie(dice, name, writes.has(name)))
+  }
   return [...faults, ...schedule.slice(0, began), ...starts, ...schedule.slice(began)]
 }
 

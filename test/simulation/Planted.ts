@@ -1,7 +1,8 @@
 /** Defects on purpose, put around the ports: what the simulation must find. Nothing of `src` knows of them. */
 import { Effect } from "effect"
-import type { Pipeline } from "../../src/index.ts"
+import type { Pipeline, Postgres } from "../../src/index.ts"
 import { Cluster, type ProduceRequest } from "../../src/kafka/Cluster.ts"
+import type { Pool } from "./database/MemoryPostgres.ts"
 
 type Brokers = Cluster["Service"]
 
@@ -39,6 +40,17 @@ export const notFenced = (cluster: Brokers): Brokers => ({
   ...cluster,
   offsetFetch: (group, partitions) => cluster.offsetFetch(group, partitions, false),
 })
+
+/** The database takes positions from whoever owned them once. */
+export const positionsTaken = (pool: Pool): Pool => {
+  const without = (text: string) => text.replace(/and p\.next = m\.old and p\.epoch = m\.epoch/, "")
+  const asked = (sql: Postgres.Sql) =>
+    ((strings: TemplateStringsArray, ...values: ReadonlyArray<never>) =>
+      sql(strings.map(without) as never, ...values)) as Postgres.Sql
+  const query = (inner: Postgres.Query): Postgres.Query => (run) =>
+    inner((sql) => run(Object.assign(asked(sql), { unsafe: sql.unsafe })))
+  return { query: query(pool.query), transaction: (run) => pool.transaction((inner) => run(query(inner))) }
+}
 
 /** Positions are committed before what they stand for is produced. */
 export const commitBeforeProduce = <R>(

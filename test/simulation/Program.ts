@@ -2,6 +2,7 @@
 import { Cause, Clock, Context, Effect, Exit, Fiber, Layer } from "effect"
 import { type Pipeline, Runner } from "../../src/index.ts"
 import { Cluster, type ErrorCode, KafkaError } from "../../src/kafka/Cluster.ts"
+import type * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
 import type { AtCall, Decision, Statement, Who } from "./Decision.ts"
 import { ProgramClock } from "./ProgramClock.ts"
@@ -22,13 +23,16 @@ export interface Surroundings {
 }
 
 /** The brokers give up a member that has not been heard for so long. */
-export const sessionTimeout = 6_000
+export const sessionTimeout = 2_000
+
+/** The brokers of runs allow that short a session. */
+export const brokers: ClusterMemory.Options = { minSessionTimeout: 1_000, markerDelay: 20 }
 
 const runnerOptions: Partial<Runner.Options> = {
   sessionTimeout,
-  heartbeatInterval: 1_000,
-  rebalanceTimeout: 10_000,
-  shutdownTimeout: 8_000,
+  heartbeatInterval: 400,
+  rebalanceTimeout: 4_000,
+  shutdownTimeout: 3_000,
 }
 
 /** Answers that a program gets whose work is somebody else's by then. */
@@ -116,10 +120,10 @@ export class Program {
     return exit === undefined ? undefined : Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "it has finished"
   }
 
-  /** Nothing of it reaches anybody any more. */
-  readonly die: Effect.Effect<void> = Effect.suspend(() => {
+  /** Nothing of it reaches anybody any more, and nothing in it wakes. */
+  readonly die: Effect.Effect<void> = Effect.sync(() => {
     this.#dead = true
-    return this.#fiber === undefined ? Effect.void : Effect.asVoid(Effect.forkDetach(Fiber.interrupt(this.#fiber)))
+    this.clock.freeze(Infinity)
   })
 
   /** As SIGTERM does. */
@@ -201,7 +205,7 @@ export class Program {
       case "silence":
       case "silence after":
         this.count("answer never came")
-        return fault.kind === "silence" ? Faults.silence("30 seconds") : Faults.silenceAfter("30 seconds")
+        return fault.kind === "silence" ? Faults.silence("5 seconds") : Faults.silenceAfter("5 seconds")
       case "delay":
         this.count("message delayed")
         return Faults.delay(fault.millis)
@@ -220,11 +224,12 @@ export class Program {
   /** Answers reach a program only while it is not frozen. */
   #awake(cluster: Cluster["Service"]): Cluster["Service"] {
     const heard = <A>(operation: string, call: Effect.Effect<A, KafkaError>): Effect.Effect<A, KafkaError> =>
-      Effect.onExit(call, (exit) =>
-        Effect.suspend(() => {
+      Effect.suspend(() => this.#dead ? Effect.never : call).pipe(
+        Effect.onExit((exit) => {
           if (this.#isZombie && !this.clock.isFrozen) this.#wake(operation, exit)
-          return this.clock.thawed
-        }))
+          return this.clock.isFrozen ? this.clock.thawed : Effect.void
+        }),
+      )
     const asked = Object.entries(cluster).map(([name, ask]) => [
       name,
       (...args: ReadonlyArray<never>) =>

@@ -36,11 +36,15 @@ export class ProgramClock implements Clock.Clock {
 
   /** Waits for as long as the program is frozen. */
   readonly thawed: Effect.Effect<void> = Effect.suspend(() =>
-    this.isFrozen ? this.#clock.sleep(Duration.millis(this.frozenFor)) : Effect.void
+    this.#frozenUntil === Infinity
+      ? Effect.never
+      : this.isFrozen
+      ? this.#clock.sleep(Duration.millis(this.frozenFor))
+      : Effect.void
   )
 
   sleep(duration: Duration.Duration): Effect.Effect<void> {
     const whole = Duration.millis(Math.ceil(Duration.toMillis(duration)))
-    return Effect.andThen(this.#clock.sleep(whole), this.thawed)
+    return Effect.andThen(this.#clock.sleep(whole), Effect.suspend(() => this.isFrozen ? this.thawed : Effect.void))
   }
 }

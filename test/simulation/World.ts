@@ -10,7 +10,7 @@ import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import type * as Faults from "../../src/kafka/Faults.ts"
 import type { Decision, Fed, Who } from "./Decision.ts"
-import { type AnyPipeline, type PlannedFault, Program, sessionTimeout, type Surroundings } from "./Program.ts"
+import { type AnyPipeline, brokers, type PlannedFault, Program, sessionTimeout, type Surroundings } from "./Program.ts"
 import { Tally } from "./Tally.ts"
 
 /** What runs, and what it must come to. */
@@ -20,20 +20,24 @@ export interface System {
   /** What programs reach the brokers through, unless that is the cluster itself: a place for a defect. */
   readonly plant?: (cluster: Cluster["Service"]) => Cluster["Service"]
   /** A database of this run, where pipelines write to one. */
-  readonly database?: (tally: Tally) => Database
+  readonly database?: (clock: Clock.Clock) => Database
   /** Throws where the run has not come to what a reference says. */
   check(input: ReadonlyArray<Fed>, ended: Ended): void
 }
 
+type Row = Readonly<Record<string, unknown>>
+
 export interface Database {
   services(program: Program): Context.Context<never>
-  table(name: string): ReadonlyArray<Readonly<Record<string, unknown>>>
+  table(name: string): ReadonlyArray<Row>
+  /** What was inserted and committed, in that order, whatever stood there already. */
+  written(table: string): ReadonlyArray<Row>
 }
 
 /** What stands everywhere in the end. */
 export interface Ended {
   records(topic: string): ReadonlyArray<ClusterMemory.TopicRecord>
-  table(name: string): ReadonlyArray<Readonly<Record<string, unknown>>>
+  readonly database: Pick<Database, "table" | "written">
 }
 
 export interface Ran {
@@ -41,6 +45,8 @@ export interface Ran {
   /** The calls of the programs of a pipeline that the decisions have started, in the order of their starts. */
   calls(pipeline: string): ReadonlyArray<ReadonlyArray<Faults.Call>>
 }
+
+const noDatabase: Ended["database"] = { table: () => [], written: () => [] }
 
 /** When runs begin: event times of input are near. */
 export const epoch = Date.parse("2026-01-01T00:00:00Z")
@@ -56,7 +62,7 @@ export interface Options {
 export const run = (system: System, decisions: ReadonlyArray<Decision>, options: Options): Effect.Effect<Ran> =>
   Effect.suspend(() => carryOut(system, decisions)).pipe(
     Effect.scoped,
-    Effect.provide(ClusterMemory.layer({ markerDelay: "20 millis", ...options.cluster })),
+    Effect.provide(ClusterMemory.layer({ ...brokers, ...options.cluster })),
     Effect.orDie,
     Effect.provideService(References.MinimumLogLevel, "None"),
     Random.withSeed(options.seed),
@@ -69,7 +75,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   const control = yield* ClusterMemory.Control
   const clock = yield* Clock.clockWith(Effect.succeed)
   const tally = new Tally()
-  const database = system.database?.(tally)
+  const database = system.database?.(clock)
   const around: Surroundings = {
     tally,
     runner: {},
@@ -78,6 +84,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   }
   const programs = new Map<string, Array<Program>>(system.pipelines.map(({ name }) => [name, []]))
   const find = ({ pipeline, nth }: Who) => programs.get(pipeline)?.[nth - 1]
+  const all = () => [...programs.values()].flat()
   const running = (name: string) => programs.get(name)!.filter((one) => one.runs)
   const planned = decisions.filter((one): one is PlannedFault => one.do === "fault")
 
@@ -192,7 +199,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
     yield* feed(records)
   }
 
-  for (const program of [...programs.values()].flat()) program.calm()
+  for (const program of all()) program.calm()
   for (const pipeline of system.pipelines) if (running(pipeline.name).length === 0) yield* start(pipeline)
   const reads = system.pipelines.map((pipeline) => ({
     group: pipeline.name,
@@ -223,10 +230,10 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
     if (!restarted && passed > patience / 3 && tally.of("produce refused for good") > 0) {
       // A task that was refused for good stands until somebody starts it again.
       restarted = true
-      for (const program of [...programs.values()].flat()) yield* program.die
+      for (const program of all()) yield* program.die
     }
     if (passed > patience) {
-      const failures = [...programs.values()].flat().flatMap(({ failure }) => failure ?? [])
+      const failures = all().flatMap(({ failure }) => failure ?? [])
       throw new Error([`not done after ${patience / 1_000} s: ${left}`, ...failures].join("\n"))
     }
     yield* TestClock.adjust(passed < 500 ? 10 : passed < 2_000 ? 50 : 200)
@@ -234,10 +241,10 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   }
   const read = new Map<string, ReadonlyArray<ClusterMemory.TopicRecord>>()
   for (const { topic } of (yield* cluster.metadata()).topics) read.set(topic, yield* control.records(topic))
-  for (const program of [...programs.values()].flat()) yield* program.die
+  for (const program of all()) yield* program.die
   system.check(input, {
     records: (topic) => read.get(topic) ?? [],
-    table: (name) => database?.table(name) ?? [],
+    database: database ?? noDatabase,
   })
   return {
     tally,

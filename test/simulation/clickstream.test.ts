@@ -73,6 +73,20 @@ describe("the clickstream, exactly once", () => {
     }), 240_000)
 })
 
+describe("the clickstream with its tables, exactly once", () => {
+  it.effect("lives through everything at once", () =>
+    Effect.gen(function* () {
+      const figures = new Figures("clickstream with tables, chaos")
+      yield* forSeeds(100, (dice, seed) =>
+        Effect.gen(function* () {
+          const system = Clickstream.whole(dice.pick(["patient", "hasty"]))
+          const decisions = chaos(dice, system, messages(dice, 40), Clickstream.writers)
+          figures.add(yield* attempt({ system, decisions, options: { seed }, replay: `SEED=${seed} ${file}` }))
+        }))
+      figures.print()
+    }), 240_000)
+})
+
 describe("the clickstream, at least once", () => {
   it.effect("misses nothing", () =>
     Effect.gen(function* () {

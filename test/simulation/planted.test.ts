@@ -25,6 +25,7 @@ const defects: ReadonlyArray<readonly [name: string, system: System]> = [
     plant: Planted.outsideTheTransaction((topic) => topic === "user.clicks.dlt"),
   }],
   ["missing fence: Kafka", { ...clickstream, plant: Planted.notFenced }],
+  ["missing fence: database", Clickstream.whole("patient", Planted.positionsTaken)],
 ]
 
 /** So many random runs are allowed to miss a defect. */
@@ -34,7 +35,7 @@ const caseOf = (system: System, seed: number): Case => {
   const dice = new Dice(seed)
   return {
     system,
-    decisions: chaos(dice, system, messages(dice, 50)),
+    decisions: chaos(dice, system, messages(dice, 50), Clickstream.writers),
     options: { seed },
     replay: `SEED=${seed} npx vitest run test/simulation/planted.test.ts`,
   }

@@ -3,15 +3,18 @@ import { assert } from "@effect/vitest"
 import { topics } from "../../../schemas/index.ts"
 import { count } from "../../../src/clickstream/Count.ts"
 import { enrich } from "../../../src/clickstream/Enrich.ts"
+import { store } from "../../../src/clickstream/Store.ts"
 import { Guarantee, Pipeline, type Topic } from "../../../src/index.ts"
 import type { Cluster } from "../../../src/kafka/Cluster.ts"
 import * as Difference from "../../../src/testing/Difference.ts"
 import type { Fed } from "../Decision.ts"
+import type { Pool } from "../database/MemoryPostgres.ts"
+import * as MemoryPostgres from "../database/MemoryPostgres.ts"
 import type { AnyPipeline } from "../Program.ts"
 import { type Ended, epoch, type System } from "../World.ts"
 import { partitions } from "./Input.ts"
 import { observed } from "./Observed.ts"
-import { type Raw, repeatWindow, resultOf } from "./Reference.ts"
+import { type Raw, repeatWindow, type Result, resultOf } from "./Reference.ts"
 
 const naming = { prefix: "", keyBy: "user" } as const
 const to = topics(naming)
@@ -23,7 +26,7 @@ const small: ReadonlyArray<Topic.Any> = [to.raw, to.enriched, to.sessions, to.id
 /** A transaction is ended by its successor long before its time, or by its time long before its owner's session ends. */
 const guarantees = {
   patient: Guarantee.exactlyOnce({ transactionTimeout: 60_000 }),
-  hasty: Guarantee.exactlyOnce({ transactionTimeout: 4_000 }),
+  hasty: Guarantee.exactlyOnce({ transactionTimeout: 1_300 }),
 }
 
 const under = (pipeline: unknown, guarantee: Pipeline.Guarantee<unknown, unknown>): AnyPipeline => ({
@@ -63,6 +66,76 @@ export const clickstream = (how: keyof typeof guarantees): System => ({
   topics: small,
   pipelines: [under(enriching, guarantees[how]), under(counting, guarantees[how])],
   check: checkExactly,
+})
+
+const time = (millis: unknown) => Date.parse(String(millis))
+
+/** What the tables hold, in the form of the reference; of dead letters and late clicks the reasons. */
+const stored = ({ database: { table } }: Ended) => ({
+  clicks: Object.fromEntries(
+    table("clicks").map((row) => [row["event_id"], {
+      user: row["user"],
+      eventTime: time(row["event_time"]),
+      path: row["path"],
+      sessionId: row["session_id"],
+      number: row["session_number"],
+      firstPage: row["first_page"],
+    }]),
+  ),
+  counts: Object.fromEntries(
+    table("clicks_per_minute").map(({ user, minute, clicks, final }) => [`${user}@${time(minute)}`, { clicks, final }]),
+  ),
+  sessions: Object.fromEntries(
+    table("sessions").map((
+      row,
+    ) => [row["session_id"], { user: row["user"], clicks: row["clicks"], last: time(row["last_at"]) }]),
+  ),
+  identities: Object.fromEntries(
+    table("identities").map(({ identity, event_id, traits }) => [identity, [event_id, traits]]),
+  ),
+  refused: table("dead_letters").map(({ reason, original_topic, original_partition, original_offset }) =>
+    reason === "Late" ? "Late" : `${reason} ${original_topic}/${original_partition}@${original_offset}`
+  ).sort(),
+})
+
+const expectedRows = ({ enriched, counts, sessions, identities, dead, late }: Omit<Result, "repeats">) => ({
+  // A repeat that comes after its id was forgotten goes through, and finds its row there.
+  clicks: Object.fromEntries(
+    enriched.flat().reverse().map(({ eventId, user, eventTime, path, sessionId, number, firstPage }) => [
+      eventId,
+      { user, eventTime, path, sessionId, number, firstPage },
+    ]),
+  ),
+  counts,
+  sessions: Object.fromEntries(
+    Object.entries(sessions).map(([id, { user, clicks, last }]) => [id, { user, clicks, last }]),
+  ),
+  identities: Object.fromEntries(
+    Object.entries(identities).map(([id, { eventId, traits }]) => [id, [eventId, traits]]),
+  ),
+  refused: [...dead, ...late.map(() => "Late")].sort(),
+})
+
+/** Tables are equal to the reference, and no click was written twice: that its key would hide it is no excuse. */
+const checkTables = (input: ReadonlyArray<Fed>, ended: Ended) => {
+  checkExactly(input, ended)
+  const expected = resultOf(rawOf(input), partitions)
+  same(stored(ended), expectedRows(expected))
+  const written = ended.database.written("clicks").map((row) => String(row["event_id"])).sort()
+  same(written, expected.enriched.flat().map(({ eventId }) => eventId).sort())
+}
+
+const storing = store(naming) as ReadonlyArray<unknown> as ReadonlyArray<AnyPipeline>
+
+/** Pipelines that write to the database. */
+export const writers: ReadonlySet<string> = new Set(storing.map(({ name }) => name))
+
+/** From messages to tables. `around` may plant a defect into the database as programs see it. */
+export const whole = (how: keyof typeof guarantees, around?: (pool: Pool) => Pool): System => ({
+  topics: small,
+  pipelines: [under(enriching, guarantees[how]), under(counting, guarantees[how]), ...storing],
+  database: (clock) => MemoryPostgres.make(clock, around),
+  check: checkTables,
 })
 
 /** Under at-least-once nothing is missing; outputs may repeat, and counts may run over. */
