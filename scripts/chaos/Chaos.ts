@@ -71,7 +71,7 @@ export const run = async (
   const garbage = new Garbage(setting)
   undo(() => garbage.close())
   await sleep(options.quick ? 2_000 : 5_000)
-  if (!await well(progress, run.start, 120_000)) {
+  if (!await well(progress, run.start, 300_000)) {
     throw new Error("the programs do not begin to work: see what they write with --keep")
   }
   const quiet = Date.now()

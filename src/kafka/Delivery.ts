@@ -2,7 +2,7 @@
  * Getting record batches into the log: grouped by leader, sent again with the same bytes and sequences while that can
  * help, and given up after a bounded time. Shared by the idempotent producer and the transactional one.
  */
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Option } from "effect"
 import {
   type Cluster,
   type Compression,
@@ -138,7 +138,8 @@ export const deliver = Effect.fnUntraced(function* (
     const left = deadline - (yield* Clock.currentTimeMillis)
     const answered = yield* Effect.forEach(
       Map.groupBy(pending, ({ batch }) => leaders.of(batch.topic, batch.partition)),
-      ([node, sent]) => Effect.map(send(cluster, node, sent, settings, left), (results) => ({ sent, results })),
+      ([node, sent]) =>
+        Effect.map(send(cluster, leaders, node, sent, settings, left), (results) => ({ sent, results })),
       { concurrency: "unbounded" },
     )
     const again: Array<Sequenced> = []
@@ -162,6 +163,7 @@ export const deliver = Effect.fnUntraced(function* (
 /** One request; a failure of the whole is the failure of each batch. Without a leader there is nobody to ask. */
 const send = Effect.fnUntraced(function* (
   cluster: Cluster["Service"],
+  leaders: Leaders,
   node: number,
   batches: ReadonlyArray<Sequenced>,
   settings: Settings,
@@ -180,7 +182,12 @@ const send = Effect.fnUntraced(function* (
       producer,
     })),
   })
-  const answer = yield* Effect.result(Effect.timeoutOption(request, within))
+  const answer = yield* Effect.result(
+    Effect.timeoutOption(
+      Effect.raceFirst(Effect.asSome(request), Effect.as(deposed(leaders, node, batches), Option.none())),
+      within,
+    ).pipe(Effect.map(Option.flatten)),
+  )
   if (answer._tag === "Failure") {
     const { code, message } = answer.failure
     return batches.map(() => ({ error: code, message }))
@@ -189,6 +196,18 @@ const send = Effect.fnUntraced(function* (
   const byPartition = new Map(answer.success.value.map((result) => [`${result.topic}/${result.partition}`, result]))
   return batches.map(({ batch }) => byPartition.get(`${batch.topic}/${batch.partition}`) ?? { error: "NETWORK" })
 })
+
+/** A broker that hangs, or is cut off without a word, leads nothing after a while: ends when another leads one of these. */
+const deposed = (leaders: Leaders, node: number, batches: ReadonlyArray<Sequenced>): Effect.Effect<void> =>
+  Effect.interruptible(Effect.gen(function* () {
+    do {
+      yield* Effect.sleep(silence)
+      yield* Effect.ignore(leaders.refresh)
+    } while (batches.every(({ batch }) => leaders.of(batch.topic, batch.partition) === node))
+  }))
+
+/** How long an answer is waited for before others are asked who leads. */
+const silence = "2 seconds"
 
 const refused = (batch: OpenBatch, code: string, message: string | undefined): KafkaError =>
   new KafkaError({

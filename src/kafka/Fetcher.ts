@@ -101,6 +101,8 @@ export const make = Effect.fnUntraced(function* (
   const cluster = yield* Cluster
   const clock = yield* Clock.clockWith(Effect.succeed)
   const nodes = yield* FiberMap.make<number>()
+  /** By node, the request that it has not answered. */
+  const asking = new Map<number, { readonly since: number; readonly partitions: ReadonlyArray<Partition> }>()
   const reading = new Set<Partition>()
   let total = 0
   /** Partitions that are not read aside. */
@@ -222,7 +224,11 @@ export const make = Effect.fnUntraced(function* (
       }
     })
     const maxBytes = asked.reduce((sum, { maxBytes }) => sum + maxBytes, 0)
-    const answers = yield* cluster.fetch({ node, maxWait: options.maxWait, maxBytes, partitions: asked })
+    asking.set(node, { since: monotonic(clock), partitions })
+    const answers = yield* Effect.ensuring(
+      cluster.fetch({ node, maxWait: options.maxWait, maxBytes, partitions: asked }),
+      Effect.sync(() => asking.delete(node)),
+    )
     // Compaction may have removed the last records of a log, or their marker: then a whole answer is empty below the end.
     const isEmpty = answers.every(({ error, batches }) => error === null && batches.length === 0)
     for (const answer of answers) {
@@ -261,6 +267,20 @@ export const make = Effect.fnUntraced(function* (
     )
   )
 
+  /** A broker that hangs, or is cut off without a word, leads nothing after a while: then it is not waited for. */
+  const leaveSilent = Effect.gen(function* () {
+    const late = [...asking].filter(([, { since }]) => monotonic(clock) - since > options.maxWait + silence)
+    if (late.length === 0) return
+    yield* Effect.ignore(leaders.refresh)
+    for (const [node, request] of late) {
+      const { partitions } = request
+      if (asking.get(node) !== request) continue
+      if (partitions.every(({ topic, partition }) => leaders.of(topic, partition) === node)) continue
+      for (const one of partitions) one.isAtEnd = false
+      yield* FiberMap.remove(nodes, node)
+    }
+  })
+
   /** While a partition has no leader nobody polls for it: ask until it has one. */
   const findLeaders = Effect.suspend(() => {
     const missing = [...reading].filter(({ topic, partition }) => leaders.of(topic, partition) < 0)
@@ -273,6 +293,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.forever,
   )
   yield* Effect.forkScoped(findLeaders)
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep("1 second"), leaveSilent)))
 
   return {
     read: Effect.fnUntraced(function* ({ topic, partition }, offset, isAside = false, standing = {}) {
@@ -325,6 +346,9 @@ export const make = Effect.fnUntraced(function* (
 })
 
 const retryAfter = "100 millis"
+
+/** How much longer than it was asked to a broker may take before others are asked who leads, in milliseconds. */
+const silence = 2_000
 
 const where = ({ topic, partition }: TopicPartition): string => `topic ${topic} partition ${partition}`
 

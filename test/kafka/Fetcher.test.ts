@@ -409,4 +409,29 @@ describe("Fetcher", () => {
       assert.strictEqual((yield* first(read.next)).length, 1)
     }),
   )
+
+  it.effect("leaves a broker that hangs for the one that has taken over from it", () =>
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const control = yield* ClusterMemory.Control
+      let hung = false
+      const hanging = Cluster.of({
+        ...cluster,
+        fetch: (request) => hung && request.node === 1 ? Effect.never : cluster.fetch(request),
+      })
+      const { fetcher } = yield* Effect.provideService(fetching(1), Cluster, hanging)
+      const where = { topic, partition: 0 }
+      yield* control.lead(where, 1)
+      yield* append(0, 1)
+      const reading = yield* fetcher.read(where, 0)
+      assert.strictEqual((yield* first(reading.next)).length, 1)
+      hung = true
+      yield* TestClock.adjust("10 seconds")
+      yield* control.lead(where, 2)
+      yield* append(0, 1)
+      const next = yield* Effect.forkChild(reading.next)
+      yield* TestClock.adjust("3 seconds")
+      assert.isDefined(next.pollUnsafe())
+      assert.deepStrictEqual([...(yield* Fiber.join(next)).offsets], [1])
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(ClusterMemory.layer({ nodes: 2 })))))
 })

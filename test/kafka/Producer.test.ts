@@ -288,4 +288,29 @@ describe("Producer", () => {
         assert.deepStrictEqual((yield* written).sort(), ['{"id":"a"}', '{"id":"b"}'])
       }),
     ))
+
+  it.effect("leaves a broker that hangs for the one that has taken over from it, and writes once", () =>
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const control = yield* ClusterMemory.Control
+      yield* cluster.createTopics([{ topic: "t", partitions: 1, replicationFactor: 1, config: {} }])
+      yield* control.lead({ topic: "t", partition: 0 }, 1)
+      // Node 1 takes what it is sent, and answers nothing.
+      const hanging = Cluster.of({
+        ...cluster,
+        produce: (request) =>
+          request.node === 1 ? Effect.andThen(cluster.produce(request), Effect.never) : cluster.produce(request),
+      })
+      const layer = Producer.layer({ deliveryTimeout: "1 minute" }).pipe(Layer.provide(Layer.succeed(Cluster, hanging)))
+      yield* Effect.gen(function* () {
+        const call = yield* send([record("a")])
+        yield* TestClock.adjust("10 seconds")
+        assert.isUndefined(call.pollUnsafe())
+        yield* control.lead({ topic: "t", partition: 0 }, 2)
+        yield* TestClock.adjust("3 seconds")
+        assert.isDefined(call.pollUnsafe())
+        assert.strictEqual(reasonOf(yield* Fiber.join(call)), "written")
+        assert.deepStrictEqual(yield* written, ["a"])
+      }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped, Effect.provide(Layer.fresh(ClusterMemory.layer({ nodes: 2 })))))
 })

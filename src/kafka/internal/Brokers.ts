@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { KafkaError } from "../Cluster.ts"
 import { type Call, call, type Connections, type Lane } from "./Connections.ts"
-import { type Address, nameOf, refused } from "./Failure.ts"
+import { type Address, nameOf, refused, replaced } from "./Failure.ts"
 import { FindCoordinator, Metadata } from "./Protocol.ts"
 
 export type MetadataResponse = ReturnType<typeof Metadata.parseResponse>
@@ -22,7 +22,8 @@ export interface Brokers {
   readonly nodes: Effect.Effect<ReadonlyArray<number>, KafkaError>
   /**
    * Runs a request against a coordinator. It is asked for once, and again after an answer that says that it has moved or
-   * may be gone.
+   * may be gone. Where no answer comes for a while, others are asked who it is: once it is another, the request fails with
+   * TIMEOUT.
    */
   coordinated<A>(
     of: Coordinated,
@@ -105,9 +106,18 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
     })
   })
 
-  const coordinator = Effect.fnUntraced(function* ({ kind, key }: Coordinated): Effect.fn.Return<Address, KafkaError> {
+  const coordinator = Effect.fnUntraced(function* (of: Coordinated): Effect.fn.Return<Address, KafkaError> {
+    const { kind, key } = of
     const known = coordinators.get(`${kind} ${key}`)
     if (known !== undefined) return known
+    const found = yield* findCoordinator(of)
+    coordinators.set(`${kind} ${key}`, found)
+    return found
+  })
+
+  const findCoordinator = Effect.fnUntraced(function* (
+    { kind, key }: Coordinated,
+  ): Effect.fn.Return<Address, KafkaError> {
     const { coordinators: [found] } = yield* any(
       call(FindCoordinator, kind === "group" ? 0 : 1, [key]),
       "repeatable",
@@ -116,10 +126,18 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
     if (found === undefined || error !== null) {
       return yield* refused("FindCoordinator", `${kind} ${key}`, error ?? "", found?.errorMessage)
     }
-    const address = { host: found.host, port: found.port }
-    coordinators.set(`${kind} ${key}`, address)
-    return address
+    return { host: found.host, port: found.port }
   })
+
+  /** Ends when another broker is the coordinator. A broker that hangs, or is cut off without a word, is none after a while. */
+  const deposed = (of: Coordinated, { host, port }: Address): Effect.Effect<void> =>
+    Effect.interruptible(Effect.gen(function* () {
+      for (;;) {
+        yield* Effect.sleep(patience)
+        const found = yield* Effect.result(findCoordinator(of))
+        if (found._tag === "Success" && (found.success.host !== host || found.success.port !== port)) return
+      }
+    }))
 
   return {
     timeout,
@@ -131,7 +149,13 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
     coordinated: (of, request) =>
       Effect.flatMap(
         coordinator(of),
-        (address) => request((lane, call, within = timeout) => connections.send(lane, address, call, within)),
+        (address) =>
+          request((lane, call, within = timeout) =>
+            Effect.raceFirst(
+              connections.send(lane, address, call, within),
+              Effect.andThen(deposed(of, address), Effect.fail(replaced(call.operation, address))),
+            )
+          ),
       ).pipe(
         Effect.tapError(({ code }) =>
           Effect.sync(() => {

@@ -40,6 +40,16 @@ export const unanswered = (operation: string, address: Address, timeout: number)
     message: `${at(address)} did not answer within ${timeout} ms; whether the request was carried out is not known`,
   })
 
+/** The same, where the answer is waited for no longer because another broker has taken over. */
+export const replaced = (operation: string, address: Address): KafkaError =>
+  new KafkaError({
+    code: "TIMEOUT",
+    operation,
+    message: `${
+      at(address)
+    } did not answer and is the coordinator no longer; whether the request was carried out is not known`,
+  })
+
 /** Why there is no connection. */
 export const unconnected = (address: Address, error: Error): KafkaError => {
   const causes = chain(error)

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
 import { KafkaError } from "../../../src/kafka/Cluster.ts"
 import * as Brokers from "../../../src/kafka/internal/Brokers.ts"
 import type { Connections } from "../../../src/kafka/internal/Connections.ts"
@@ -62,5 +63,27 @@ describe("Brokers", () => {
         new Map([[1, away], [2, { code: "AUTHENTICATION", operation: "Connect" }], [3, away]]),
       )
       assert.strictEqual((yield* Effect.flip(brokers.metadata([]))).code, "AUTHENTICATION")
+    }))
+
+  it.effect("does not wait for a coordinator that hangs once another has taken over from it", () =>
+    Effect.gen(function* () {
+      let coordinator = addresses[0]!
+      const connections = {
+        send: (_lane: string, { port }: { port: number }, { operation }: { operation: string }) =>
+          operation === "EndTxn"
+            ? port === 9001 ? Effect.never : Effect.succeed({ errorCode: 0 })
+            : Effect.sync(() => ({ coordinators: [{ errorCode: 0, ...coordinator }] })),
+      } as unknown as Connections
+      const brokers = Brokers.make(connections, addresses, 30_000)
+      const of = { kind: "transactional id", key: "a" } as const
+      const request = { operation: "EndTxn" } as Parameters<typeof brokers.any>[0]
+      const asked = yield* Effect.forkChild(Effect.flip(brokers.coordinated(of, (send) => send("control", request))))
+      yield* TestClock.adjust("10 seconds")
+      assert.isUndefined(asked.pollUnsafe())
+      coordinator = addresses[1]!
+      yield* TestClock.adjust("3 seconds")
+      assert.isDefined(asked.pollUnsafe())
+      assert.strictEqual((yield* Fiber.join(asked)).code, "TIMEOUT")
+      assert.deepStrictEqual(yield* brokers.coordinated(of, (send) => send("control", request)), { errorCode: 0 })
     }))
 })
