@@ -75,6 +75,14 @@ Broker.describeWithBroker("programs under Deno", () => {
         const listed = yield* listing.ended
         assert.strictEqual(listed.code, 0, listed.output)
         assert.include(listed.output, `${prefix}.orders.dlt:`)
+        const open = yield* Program.start("transactions", {
+          runtime: "deno",
+          args: ["list", "--older-than", "1 day"],
+          env,
+        })
+        const none = yield* open.ended
+        assert.strictEqual(none.code, 0, none.output)
+        assert.include(none.output, "no such transaction is open")
 
         for (const program of programs) yield* program.signal("SIGTERM")
         for (const program of programs) {
