@@ -56,6 +56,19 @@ export const HoldingBack = Context.Reference<{
   defaultValue: () => ({ hold: () => {}, release: () => {}, gate: Effect.void }),
 })
 
+/** How many records of the task's topics the brokers have that no batch has brought yet, as last heard. */
+export const Backlog = Context.Reference<() => number>("millrace/Task/Backlog", { defaultValue: () => () => 0 })
+
+/** The circuits of the task's stages by name, for stages that leave work out while one is open. */
+export const Circuits = Context.Reference<Map<string, CircuitView>>("millrace/Task/Circuits", {
+  defaultValue: () => new Map(),
+})
+
+export interface CircuitView {
+  /** Whether nothing is called: open, and not yet to be tried again. `now` is of a clock that never goes back. */
+  isOpen(now: number): boolean
+}
+
 /**
  * A task's keyed store in memory. Values are immutable: replace them with `set`. Every change is logged with the commit
  * of the batch that caused it, and undone when that batch is not committed.

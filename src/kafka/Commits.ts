@@ -1,6 +1,7 @@
 /** Committing what tasks have finished: all of it together, one commit after the other, while the tasks work on. */
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope, Semaphore } from "effect"
 import { isEmpty } from "../Batch.ts"
+import { backoff, pause } from "../Jitter.ts"
 import type { Claim, Committer, Membership as Generation, TaskId, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import * as Counters from "./Counters.ts"
@@ -38,6 +39,9 @@ export interface Commits {
   /** Commits whenever there is something to commit. */
   readonly run: Effect.Effect<never>
 }
+
+/** How long at most a commit that failed waits before it is tried again: doubled each time. Milliseconds. */
+const retries = { first: 200, last: 2_000 }
 
 /** Positions that moved past markers and nothing else are committed with other work, or this often. */
 const idleCommitEvery = Duration.toMillis("5 seconds")
@@ -148,16 +152,25 @@ export const make = Effect.fnUntraced(function* (
       Latch.openUnsafe(fenced)
       return undefined
     }),
-    run: Effect.forever(Effect.gen(function* () {
-      yield* waiting.await
-      yield* Effect.raceFirst(Effect.sleep(interval), full.await)
-      if ((yield* commit(false)) !== "done") yield* Effect.sleep(interval)
-    })),
+    run: Effect.suspend(() => {
+      let failed = 0
+      return Effect.forever(Effect.gen(function* () {
+        yield* waiting.await
+        yield* Effect.raceFirst(Effect.sleep(interval), full.await)
+        const outcome = yield* commit(false)
+        failed = outcome === "failed" ? failed + 1 : 0
+        if (outcome === "failed") yield* pause(backoff(retries.first, retries.last, failed))
+        else if (outcome === "nothing") yield* Effect.sleep(interval)
+      }))
+    }),
   }
 })
 
 /** Nothing but positions that moved past markers, and ticks that caused nothing. */
 const isIdle = ({ batches }: Work): boolean => batches.every(isEmpty)
+
+/** Milliseconds at most. */
+const claimAgain = 1_000
 
 const retrying = <A>(name: string, claim: Effect.Effect<A, PipelineError>): Effect.Effect<A, PipelineError> =>
   Effect.catchIf(
@@ -165,7 +178,7 @@ const retrying = <A>(name: string, claim: Effect.Effect<A, PipelineError>): Effe
     (error) => error.retriable && error.reason !== "Fenced",
     (error) =>
       Effect.logWarning(`${name}: taking over tasks failed and is tried again`, error).pipe(
-        Effect.andThen(Effect.sleep("1 second")),
+        Effect.andThen(pause(claimAgain)),
         Effect.andThen(Effect.suspend(() => retrying(name, claim))),
       ),
   )

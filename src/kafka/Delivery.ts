@@ -16,6 +16,7 @@ import {
   unknownOutcome,
 } from "./Cluster.ts"
 import type { Headers } from "../Batch.ts"
+import { backoff, pause } from "../Jitter.ts"
 import type { Leaders } from "./Leaders.ts"
 
 /** A record on its way into a topic. */
@@ -128,7 +129,7 @@ export const deliver = Effect.fnUntraced(function* (
   let pending = batches
   for (let attempt = 0; pending.length > 0; attempt++) {
     if (attempt > 0) {
-      yield* Effect.sleep(Math.min(1_000, 20 * 2 ** Math.min(attempt, 6)))
+      yield* pause(backoff(40, 1_000, attempt))
       yield* Effect.ignore(leaders.refresh)
     }
     if ((yield* Clock.currentTimeMillis) >= deadline) {

@@ -1,6 +1,7 @@
 /** Outputs, dead letters, state changes and positions in one Kafka transaction. */
 import { Clock, Effect, Schedule } from "effect"
 import * as Identifier from "../Identifier.ts"
+import { spread } from "../Jitter.ts"
 import type { Committed, Committer, Guarantee, Membership, Plan, Refused, TaskId } from "../Pipeline.ts"
 import type { PipelineError } from "../Task.ts"
 import { Cluster, type GroupIdentity, type KafkaError, retriable } from "./Cluster.ts"
@@ -104,7 +105,10 @@ export const exactlyOnce = (options?: Partial<Options>): Guarantee<unknown, Clus
         Effect.tapError((error) =>
           Effect.logWarning(`${plan.name}: whether a commit was carried out is not known`, error)
         ),
-        Effect.retry({ schedule: Schedule.spaced("1 second"), while: ({ code }) => retriable.has(code) }),
+        Effect.retry({
+          schedule: spread(Schedule.spaced("1 second")),
+          while: ({ code }) => retriable.has(code),
+        }),
       )
 
     const commit = Effect.fnUntraced(function* (

@@ -12,6 +12,7 @@
  */
 import { Cause, Clock, Deferred, Effect, Exit, FiberMap, Metric, Queue, type Scope } from "effect"
 import { Cluster, type FetchedPartition, KafkaError, retriable, type TopicPartition } from "./Cluster.ts"
+import { backoff, pause } from "../Jitter.ts"
 import { monotonic } from "../Pace.ts"
 import { lost } from "./Counters.ts"
 import type { Leaders } from "./Leaders.ts"
@@ -32,7 +33,14 @@ export interface Options {
   readonly leastFetchBytes: number
   /** How long the broker waits for data when there is none, in milliseconds. */
   readonly maxWait: number
+  /** The pipeline that reads, for the figure of what is in flight; without it there is none. */
+  readonly pipeline?: string
 }
+
+/** Bytes of keys and values that are fetched and not yet committed, by `pipeline`: bounded as this file says. */
+export const bytesInFlight = Metric.gauge("millrace_bytes_in_flight", {
+  description: "Bytes of records that are fetched and not yet committed, by pipeline",
+})
 
 export const defaults: Options = {
   reset: "earliest",
@@ -51,6 +59,8 @@ export interface Reading {
   release(bytes: number): void
   /** Whether the broker has said that there is no more, and all that came has been taken. */
   readonly isDry: () => boolean
+  /** The end of the log as last heard (at most some seconds ago, also while the partition is paused); -1 before. */
+  readonly end: () => number
 }
 
 /** What a position is worth. */
@@ -89,6 +99,7 @@ interface Partition extends TopicPartition, Standing {
   /** Answers in a row that brought it no further. */
   refusals: number
   held: number
+  end: number
   isAtEnd: boolean
   heard: number
   readonly fetched: Queue.Queue<Readable, KafkaError>
@@ -105,6 +116,15 @@ export const make = Effect.fnUntraced(function* (
   const asking = new Map<number, { readonly since: number; readonly partitions: ReadonlyArray<Partition> }>()
   const reading = new Set<Partition>()
   let total = 0
+  const context = yield* Effect.context<never>()
+  const figure = options.pipeline === undefined
+    ? undefined
+    : Metric.withAttributes(bytesInFlight, { pipeline: options.pipeline })
+  const hold = (one: Partition, bytes: number) => {
+    one.held += bytes
+    if (!one.isAside) total += bytes
+    figure?.modifyUnsafe(bytes, context)
+  }
   /** Partitions that are not read aside. */
   let sharing = 0
   let changed = Deferred.makeUnsafe<void>()
@@ -140,10 +160,10 @@ export const make = Effect.fnUntraced(function* (
       partition.refusals = 0
       partition.isAtEnd = records.next >= answer.highWatermark
       partition.heard = monotonic(clock)
+      partition.end = answer.highWatermark
       if (records.next === partition.position) return
       partition.position = records.next
-      partition.held += records.size
-      if (!partition.isAside) total += records.size
+      hold(partition, records.size)
       return void Queue.offerUnsafe(partition.fetched, records)
     }
     if (answer.error === "OFFSET_OUT_OF_RANGE") return yield* outOfRange(partition)
@@ -165,7 +185,7 @@ export const make = Effect.fnUntraced(function* (
     if (partition.refusals === rereads || partition.refusals === 1 && damages.has(code)) {
       yield* Effect.logWarning(`${where(partition)}: ${problem ?? `it cannot be read (${code})`}; it is read again`)
     }
-    yield* refreshed
+    yield* refreshed(1)
   })
 
   const fail = (partition: Partition, code: string, message: string) => {
@@ -204,7 +224,8 @@ export const make = Effect.fnUntraced(function* (
     )
   })
 
-  const refreshed = Effect.ignore(leaders.refresh).pipe(Effect.andThen(Effect.sleep(retryAfter)))
+  const refreshed = (failed: number) =>
+    Effect.ignore(leaders.refresh).pipe(Effect.andThen(pause(backoff(retries.first, retries.last, failed))))
 
   const poll = Effect.fnUntraced(function* (node: number) {
     const partitions = wanted(node)
@@ -243,12 +264,16 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const pollForEver = (node: number) =>
-    poll(node).pipe(
-      Effect.tapError(() => Effect.sync(() => unknown(node))),
-      Effect.catch((error) => retriable.has(error.code) ? refreshed : failAll(node, error)),
-      Effect.andThen(Effect.suspend(() => startNodes)),
-      Effect.forever,
-    )
+    Effect.suspend(() => {
+      let failed = 0
+      return poll(node).pipe(
+        Effect.tap(Effect.sync(() => failed = 0)),
+        Effect.tapError(() => Effect.sync(() => unknown(node))),
+        Effect.catch((error) => retriable.has(error.code) ? refreshed(++failed) : failAll(node, error)),
+        Effect.andThen(Effect.suspend(() => startNodes)),
+        Effect.forever,
+      )
+    })
 
   const failAll = (node: number, error: KafkaError) =>
     Effect.sync(() => {
@@ -285,7 +310,7 @@ export const make = Effect.fnUntraced(function* (
   const findLeaders = Effect.suspend(() => {
     const missing = [...reading].filter(({ topic, partition }) => leaders.of(topic, partition) < 0)
     if (missing.length === 0) return Effect.void
-    return Effect.ignore(leaders.ensure(missing.map(({ topic }) => topic))).pipe(Effect.andThen(refreshed))
+    return Effect.ignore(leaders.ensure(missing.map(({ topic }) => topic))).pipe(Effect.andThen(refreshed(1)))
   }).pipe(
     Effect.andThen(startNodes),
     Effect.tap(Effect.sync(wake)),
@@ -294,6 +319,23 @@ export const make = Effect.fnUntraced(function* (
   )
   yield* Effect.forkScoped(findLeaders)
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep("1 second"), leaveSilent)))
+
+  /** A partition that is paused is asked for nothing, and its log goes on growing. */
+  const lookAtPaused = Effect.suspend(() => {
+    const before = monotonic(clock) - lookEvery
+    const paused = [...reading].filter((one) => one.heard < before && !isWanted(one))
+    if (paused.length === 0) return Effect.void
+    return Effect.ignore(
+      Effect.map(
+        cluster.listOffsets(paused, "latest", "read_uncommitted"),
+        (ends) =>
+          ends.forEach(({ error, offset }, i) => {
+            if (error === null) paused[i]!.end = Math.max(paused[i]!.end, offset)
+          }),
+      ),
+    )
+  }).pipe(Effect.andThen(Effect.sleep(lookEvery)), Effect.forever)
+  yield* Effect.forkScoped(lookAtPaused)
 
   return {
     read: Effect.fnUntraced(function* ({ topic, partition }, offset, isAside = false, standing = {}) {
@@ -308,6 +350,7 @@ export const make = Effect.fnUntraced(function* (
         isAside,
         position: offset,
         held: 0,
+        end: -1,
         isAtEnd: false,
         heard: -Infinity,
         fetched,
@@ -316,8 +359,7 @@ export const make = Effect.fnUntraced(function* (
         const released = Math.min(bytes, one.held)
         if (released === 0) return
         const full = !isWanted(one)
-        one.held -= released
-        if (!isAside) total -= released
+        hold(one, -released)
         if (full || one.held === 0) wake()
       }
       yield* Effect.acquireRelease(
@@ -335,6 +377,7 @@ export const make = Effect.fnUntraced(function* (
       yield* startNodes
       wake()
       return {
+        end: () => one.end,
         next: Queue.take(fetched),
         release,
         isDry: () =>
@@ -345,7 +388,11 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-const retryAfter = "100 millis"
+/** How often the ends of paused partitions are asked for, in milliseconds. */
+const lookEvery = 2_000
+
+/** How long at most a broker that failed is left alone: doubled each time. Milliseconds. */
+const retries = { first: 150, last: 1_000 }
 
 /** How much longer than it was asked to a broker may take before others are asked who leads, in milliseconds. */
 const silence = 2_000

@@ -3,6 +3,7 @@
  * finishes and commits what it has at hand, while heartbeats go on: the revoke barrier.
  */
 import { Clock, Duration, Effect, Fiber, Option, type Scope } from "effect"
+import { pause } from "../Jitter.ts"
 import { within } from "../Within.ts"
 import { PipelineError } from "../Task.ts"
 import { Cluster, type GroupIdentity, KafkaError, retriable } from "./Cluster.ts"
@@ -118,7 +119,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
         (error) => {
           if (isTaken(error)) return taken(options, error)
           if (error.code === "UNKNOWN_MEMBER_ID") memberId = ""
-          return Effect.andThen(Effect.sleep(retryAfter), enter)
+          return Effect.andThen(pause(retryAfter), enter)
         },
       ),
     )
@@ -228,4 +229,5 @@ const taken = ({ group, instanceId }: Options, cause: KafkaError): Effect.Effect
 /** How much of the rebalance timeout work at a revoke may take; the rest is for noticing and joining again. */
 const shareForRevoke = 0.7
 
-const retryAfter = "200 millis"
+/** Milliseconds at most. */
+const retryAfter = 250

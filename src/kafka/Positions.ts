@@ -106,7 +106,7 @@ export const claim = Effect.fnUntraced(function* (
   tasks: ReadonlyArray<TaskId>,
   member: GroupIdentity,
 ): Effect.fn.Return<{ readonly epoch: number; readonly claims: ReadonlyArray<Claim> }, KafkaError | PipelineError> {
-  const now = yield* Clock.currentTimeMillis
+  const now = Math.floor(yield* Clock.currentTimeMillis)
   const partitions = tasks.flatMap((task) => partitionsOf(plan, task))
   if (partitions.length === 0) return { epoch: now, claims: [] }
   const topicIds = yield* topicIdsOf(cluster, partitions, patience)

@@ -1,10 +1,11 @@
 /** Asking again while the answer may change. */
 import { Clock, Effect } from "effect"
+import { backoff, pause } from "../Jitter.ts"
 import { type KafkaError, retriable } from "./Cluster.ts"
 
 /**
- * Repeats a request that can be repeated without harm: at once at first, then up to twice a second, for at most
- * `milliseconds`. Answers the last failure when the time is up, and any other at once.
+ * Repeats a request that can be repeated without harm: at once at first, then two to four times a second, for at
+ * most `milliseconds`. No two ask at the same moments (see `Jitter`). Answers the last failure when the time is up, and any other at once.
  */
 export const patiently = <A, R>(
   request: Effect.Effect<A, KafkaError, R>,
@@ -17,6 +18,6 @@ export const patiently = <A, R>(
       if (answer._tag === "Success") return answer.success
       const late = (yield* Clock.currentTimeMillis) >= deadline
       if (late || !retriable.has(answer.failure.code)) return yield* answer.failure
-      yield* Effect.sleep(Math.min(500, 2 ** Math.min(attempt, 9)))
+      yield* pause(backoff(1, 500, attempt + 1))
     }
   })

@@ -151,6 +151,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
   const fetcher = yield* Fetcher.make(leaders, {
     ...Fetcher.defaults,
     reset: settings.reset,
+    pipeline: name,
     maxBytes: settings.maxBytes,
     maxBytesPerPartition: settings.maxBytesPerTask,
   })

@@ -1,15 +1,16 @@
 /** One task at work: its flow over its partitions, its stores, and what it has finished and not committed yet. */
-import { Cause, Clock, Effect, Exit, Fiber, Latch, Option, type Scope, Stream } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, Latch, Metric, Option, type Scope, Stream } from "effect"
 import type { Batch, Changes, Source } from "../Batch.ts"
 import { departing, fromSource, isEmpty, spent } from "../Batch.ts"
 import { unrouted } from "../Failures.ts"
 import type { AnyFlow } from "../Flow.ts"
+import { pause } from "../Jitter.ts"
 import { monotonic } from "../Pace.ts"
 import type { Claim, Clocks, Guarantee, Plan, Positions, TaskId, Work } from "../Pipeline.ts"
 import { merge } from "../state/Changed.ts"
 import { JournaledStore } from "../state/Store.ts"
 import { unheard } from "../StreamTime.ts"
-import { HoldingBack, Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
+import { Backlog, Circuits, HoldingBack, Logged, PipelineError, type Raw, type StoreSpec, Task } from "../Task.ts"
 import type { Topic } from "../Topic.ts"
 import * as Topology from "../Topology.ts"
 import { taskKey } from "./Assignment.ts"
@@ -63,7 +64,12 @@ export interface TaskRunner {
   fail(error: PipelineError): Effect.Effect<void>
 }
 
-/** How long a failed task waits before it is tried again, in milliseconds: doubled each time, up to the last. */
+/** Records of a task's topics behind its committed position, by `pipeline`, `topic` and `partition`: what is still to do. */
+export const lag = Metric.gauge("millrace_lag_records", {
+  description: "Records that are not committed yet, by pipeline, topic and partition",
+})
+
+/** How long a failed task waits at most before it is tried again, in milliseconds: doubled each time, up to the last. */
 const backoff = { first: 100, last: 10_000 }
 
 export const make = Effect.fnUntraced(function* (
@@ -88,6 +94,8 @@ export const make = Effect.fnUntraced(function* (
   const atGate = new Set<string>()
   /** Batches, and parts of them, that are on their way: neither through nor held back by a stage. */
   let moving = 0
+  /** By topic: the position after the last fetch that was handed to the flow. */
+  const delivered = new Map<string, number>()
   let draining = false
   let failure: Cause.Cause<unknown> | undefined
 
@@ -116,6 +124,27 @@ export const make = Effect.fnUntraced(function* (
     if (finished.length === 0 && !committing) Latch.openUnsafe(drained)
   }
 
+  const context = yield* Effect.context<never>()
+  const showLag = Effect.fnUntraced(function* (topic: string, reading: Reading) {
+    const labels = { pipeline: plan.name, topic, partition: String(id.partition) }
+    const series = Metric.registerUnsafe(Metric.withAttributes(lag, labels), context, {
+      get: () => ({ value: Math.max(0, reading.end() - positions.get(topic)!) }),
+      update: () => {},
+      modify: () => {},
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => series.remove()))
+  })
+
+  /** Records that the brokers have, as far as is known, and no batch has brought yet. */
+  const backlog = () => {
+    let records = 0
+    for (const [topic, reading] of readings) {
+      const brought = delivered.get(topic) ?? positions.get(topic)!
+      records += Math.max(0, reading.end() - brought)
+    }
+    return records
+  }
+
   const read = <A>(topic: Topic<A>, tickAfter?: number): Stream.Stream<Batch<Raw<A>>, PipelineError> =>
     Stream.unwrap(Effect.gen(function* () {
       const isRetry = plan.flows[id.flow]!.retries.some(({ name }) => name === topic.name)
@@ -125,6 +154,7 @@ export const make = Effect.fnUntraced(function* (
         failsAbove: options.guarantee.state === "same" || plan.flows[id.flow]!.stores.length > 0,
       })
       readings.set(topic.name, reading)
+      yield* showLag(topic.name, reading)
       const next = tickAfter === undefined
         ? reading.next
         : yield* orTicks(reading, positions.get(topic.name)!, tickAfter)
@@ -137,6 +167,7 @@ export const make = Effect.fnUntraced(function* (
           upstream: upstream.get(topic.name),
           replayedBelow: claim.replays?.get(topic.name)?.below,
         })
+        delivered.set(topic.name, source.next)
         entered(source)
         return [fromSource(source, source.bytes as ReadonlyArray<unknown> as ReadonlyArray<Raw<A>>)] as const
       })
@@ -177,6 +208,7 @@ export const make = Effect.fnUntraced(function* (
     atHand.clear()
     atGate.clear()
     readings = new Map()
+    delivered.clear()
     const clock = (topic: Topic<unknown>) => clocks.get(topic.name) ?? unheard
     const isDry = ({ name }: Topic<unknown>) =>
       readings.get(name)?.isDry() === true && !atGate.has(name) &&
@@ -185,6 +217,8 @@ export const make = Effect.fnUntraced(function* (
       Stream.provideService(Task, Task.of({ partition: id.partition, read, clock, isDry })),
       Stream.provideService(Logged, Logged.of({ store: open })),
       Stream.provideService(HoldingBack, holdingBack),
+      Stream.provideService(Backlog, backlog),
+      Stream.provideService(Circuits, new Map()),
       Stream.runForEach((batch) => {
         const [failed] = batch.failed
         return failed === undefined
@@ -216,7 +250,7 @@ export const make = Effect.fnUntraced(function* (
         ).pipe(Effect.andThen(options.stopped))
       }
       return Effect.gen(function* () {
-        yield* Effect.logWarning(`${name} failed and is tried again in ${delay} ms`, cause)
+        yield* Effect.logWarning(`${name} failed and is tried again within ${delay} ms`, cause)
         moving = 0
         atHand.clear()
         yield* quiet.open
@@ -225,7 +259,7 @@ export const make = Effect.fnUntraced(function* (
         yield* drained.await
         draining = false
         for (const store of stores.values()) store.rewind()
-        yield* Effect.sleep(delay)
+        yield* pause(delay)
         yield* run(Math.min(delay * 2, backoff.last))
       })
     })

@@ -7,6 +7,7 @@ import { Cause, Deferred, Duration, Effect, Exit, Metric, Option, Result, type S
 import type { Batch } from "../Batch.ts"
 import { RecordContext, RecordDefect } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
+import { pause } from "../Jitter.ts"
 import type { Cluster, KafkaError } from "../kafka/Cluster.ts"
 import { asPipelineError } from "../kafka/Errors.ts"
 import type { Readable } from "../kafka/ReadCommitted.ts"
@@ -129,8 +130,8 @@ export const topic = <V>(
         if (Option.isNone(error)) return stopped(threw(name, cause))
         if (!mayPass(error.value, isReady)) return stopped(asPipelineError(error.value))
         trouble = error.value.message
-        return Effect.logWarning(`global table ${name}: ${trouble}; all of it is read again in ${delay} ms`).pipe(
-          Effect.andThen(Effect.sleep(delay)),
+        return Effect.logWarning(`global table ${name}: ${trouble}; all of it is read again within ${delay} ms`).pipe(
+          Effect.andThen(pause(delay)),
           Effect.andThen(
             Effect.suspend(() => following(isDecided ? backoff.first : Math.min(delay * 2, backoff.last))),
           ),

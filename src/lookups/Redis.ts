@@ -1,6 +1,7 @@
 /** Keys in Redis as what lookups ask, over the official client, which is loaded by those who connect. */
-import { Clock, Context, Duration, Effect, Layer, Redacted, Result, Schedule, Schema } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Random, Redacted, Result, Schedule, Schema } from "effect"
 import type { createClient } from "@redis/client"
+import { spread } from "../Jitter.ts"
 import { Undecodable } from "../stages/lookups/LookupAnswer.ts"
 import { invalid } from "../Topic.ts"
 
@@ -30,10 +31,10 @@ export interface Options {
 }
 
 /** A connection takes a moment. */
-const atFirst = Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "1 second" }))
+const atFirst = Schedule.spaced("20 millis").pipe(spread, Schedule.upTo({ duration: "1 second" }))
 
 /** How long a server may be away when a program starts. */
-const atStart = Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: "15 seconds" }))
+const atStart = Schedule.spaced("250 millis").pipe(spread, Schedule.upTo({ duration: "15 seconds" }))
 
 /**
  * Connects until the scope ends. A server that is away at the start is waited for, 15 seconds at most; an address that is
@@ -45,11 +46,13 @@ export const layer = ({ url, patience = "10 seconds" }: Options): Layer.Layer<Re
     Effect.gen(function* () {
       const { createClient } = yield* Effect.promise(() => import("@redis/client"))
       const clock = yield* Clock.clockWith(Effect.succeed)
+      const random = yield* Random.Random
+      const lot = () => random.nextDoubleUnsafe()
       const where = URL.parse(Redacted.value(url))?.host
       if (where === undefined) return yield* noAddress
       const connection = yield* Effect.acquireRelease(
         Effect.try({
-          try: () => new Connection(() => clientOf(createClient, url), clock, Duration.toMillis(patience)),
+          try: () => new Connection(() => clientOf(createClient, url, lot), clock, Duration.toMillis(patience)),
           // What the client throws repeats the address, and with it the password.
           catch: () => noAddress,
         }),
@@ -75,13 +78,17 @@ export const layer = ({ url, patience = "10 seconds" }: Options): Layer.Layer<Re
     }),
   )
 
-const clientOf = (create: typeof createClient, url: Redacted.Redacted<string>): Client =>
+const clientOf = (create: typeof createClient, url: Redacted.Redacted<string>, lot: () => number): Client =>
   create({
     url: Redacted.value(url),
     name: "millrace",
     // Commands that wait for a connection would be late, and nobody wants their answers any more.
     disableOfflineQueue: true,
-    socket: { connectTimeout: 5_000, reconnectStrategy: (retries) => Math.min(1_000, 50 * 2 ** retries) },
+    // Processes that lost one server do not all come back at one moment.
+    socket: {
+      connectTimeout: 5_000,
+      reconnectStrategy: (retries) => Math.ceil(Math.min(1_000, 50 * 2 ** retries) * (1 + lot()) / 2),
+    },
   })
 
 /** The client, and another in its place where one is of no use. */

@@ -1,6 +1,7 @@
 /** Records that are made together with rows: kept in a table by the same transaction, and published afterwards. */
 import { Effect, Latch, type Scope, Semaphore } from "effect"
 import type { Headers, Outgoing } from "../Batch.ts"
+import { pause } from "../Jitter.ts"
 import { Cluster } from "../kafka/Cluster.ts"
 import type { ProducerRecord, Undelivered } from "../kafka/Delivery.ts"
 import { asPipelineError } from "../kafka/Errors.ts"
@@ -163,7 +164,7 @@ export const open = Effect.fnUntraced(function* (
     Latch.closeUnsafe(due)
     behind = true
     if (yield* publish) behind = false
-    else yield* Effect.sleep("1 second")
+    else yield* pause(1_000)
   })))
 
   return {

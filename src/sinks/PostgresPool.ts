@@ -1,6 +1,7 @@
 /** Connections to Postgres, and what can be said of their failures. */
-import { Duration, Effect, Redacted, Schedule, type Scope, Semaphore } from "effect"
+import { Duration, Effect, Random, Redacted, Schedule, type Scope, Semaphore } from "effect"
 import postgres from "postgres"
+import { spread } from "../Jitter.ts"
 import { PipelineError } from "../Task.ts"
 import { type ArrayType, arrayTypes, teach } from "./PostgresArrays.ts"
 
@@ -28,6 +29,8 @@ export interface Pool {
 
 interface Informed extends Options {
   readonly types: ReadonlyArray<ArrayType>
+  /** From 0 to 1, drawn anew for every wait: processes that lost one server do not all come back at one moment. */
+  lot(): number
 }
 
 /**
@@ -69,7 +72,7 @@ class Connection {
 }
 
 /** How long a database may be away when a program starts. */
-export const patience = Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: "15 seconds" }))
+export const patience = Schedule.spaced("250 millis").pipe(spread, Schedule.upTo({ duration: "15 seconds" }))
 
 /**
  * A pool of single connections, each used by one caller at a time. The driver's own pool sends what follows a break of a
@@ -79,10 +82,12 @@ export const patience = Schedule.spaced("250 millis").pipe(Schedule.upTo({ durat
 export const make = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<Pool, PipelineError, Scope.Scope> {
+  const random = yield* Random.Random
+  const lot = () => random.nextDoubleUnsafe()
   const types = yield* Effect.scoped(
-    Effect.flatMap(connect({ ...options, types: [] }), ({ sql }) => asked(queryOn(sql)(arrayTypes))),
+    Effect.flatMap(connect({ ...options, types: [], lot }), ({ sql }) => asked(queryOn(sql)(arrayTypes))),
   )
-  const informed: Informed = { ...options, types }
+  const informed: Informed = { ...options, types, lot }
   const idle: Array<Connection> = []
   for (let i = 0; i < options.connections; i++) idle.push(yield* connect(informed))
   const places = yield* Semaphore.make(options.connections)
@@ -123,7 +128,7 @@ const driverOf = (options: Informed, broken: (sql: postgres.Sql) => void): postg
     max_lifetime: null,
     fetch_types: false,
     connect_timeout: 10,
-    backoff: (attempt) => Math.min(1, 3 ** attempt / 100),
+    backoff: (attempt) => Math.min(1, 3 ** attempt / 100) * (1 + options.lot()) / 2,
     onnotice: () => {},
     onclose: () => broken(sql),
     connection: {

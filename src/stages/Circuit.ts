@@ -9,7 +9,7 @@ export interface Policy {
   readonly within: Duration.Input
   /** where they are at least that share of all calls, from 0 (the default) to 1. */
   readonly share?: number
-  /** How long it stays open before it is tried again. */
+  /** How long it stays open at least before it is tried again: up to a fifth longer, so that many do not try at one moment. */
   readonly wait: Duration.Input
   /** How many calls try it again, all of which must be answered to close it: 1 unless given. */
   readonly probes?: number
@@ -30,14 +30,18 @@ export class Circuit {
   readonly #wait: number
   readonly #probes: number
   readonly #recent: Recent
+  readonly #lot: () => number
   #state: State = "closed"
   #generation = 0
   #openUntil = 0
   #probing = 0
   #answered = 0
 
-  /** Throws a `RangeError` where the policy makes no sense. `what` names the stage in it. */
-  constructor({ failures, within, share = 0, wait, probes = 1 }: Policy, what: string) {
+  /**
+   * Throws a `RangeError` where the policy makes no sense. `what` names the stage in it. `lot` draws how much longer than
+   * `wait` the circuit stays open, from 0 to 1: not at all unless given.
+   */
+  constructor({ failures, within, share = 0, wait, probes = 1 }: Policy, what: string, lot: () => number = () => 0) {
     for (const [name, count] of Object.entries({ failures, probes })) {
       if (Number.isSafeInteger(count) && count >= 1) continue
       throw new RangeError(`${what}: ${name} is a whole number of at least 1, not ${count}`)
@@ -47,6 +51,7 @@ export class Circuit {
     this.#share = share
     this.#wait = millis(wait, `${what}: wait`)
     this.#probes = probes
+    this.#lot = lot
     this.#recent = new Recent(millis(within, `${what}: within`))
   }
 
@@ -88,7 +93,7 @@ export class Circuit {
 
   #open(now: number): void {
     this.#become("open")
-    this.#openUntil = now + this.#wait
+    this.#openUntil = now + this.#wait * (1 + this.#lot() * spread)
     this.#recent.clear()
   }
 
@@ -97,6 +102,9 @@ export class Circuit {
     this.#generation++
   }
 }
+
+/** The share of `wait` that a circuit may stay open longer. */
+const spread = 0.2
 
 const slices = 10
 

@@ -1,11 +1,11 @@
 /** Leaving a dependency alone while it does not answer. */
-import { Deferred, Effect, Exit, Metric, Result, Schema, type Scope, type Types } from "effect"
+import { Deferred, Effect, Exit, Metric, Random, Result, Schema, type Scope, type Types } from "effect"
 import { ask, type Batch, type Failure, RecordContext } from "../Batch.ts"
 import { Calls, type OpenCalls, type Options as CallOptions, type TimedOut, type TimedOutOf } from "../Calls.ts"
 import { type Flow, perTask, settle, type Stage } from "../Flow.ts"
 import { interleave } from "../Interleave.ts"
 import { monotonic } from "../Pace.ts"
-import { Task } from "../Task.ts"
+import { Circuits, Task } from "../Task.ts"
 import { Waiting } from "../Waiting.ts"
 import { inside } from "./Branch.ts"
 import { type Admission, Circuit, type Policy, type State } from "./Circuit.ts"
@@ -68,11 +68,18 @@ class Breaker {
     stage: string,
   ): Effect.fn.Return<Breaker, never, Task | Scope.Scope> {
     const { partition } = yield* Task
-    const breaker = new Breaker(name, new Circuit(policy, stage), partition)
+    const random = yield* Random.Random
+    const breaker = new Breaker(name, new Circuit(policy, stage, () => random.nextDoubleUnsafe()), partition)
+    const circuits = yield* Circuits
+    circuits.set(name, breaker)
     yield* breaker.#report
     yield* Effect.addFinalizer(() => Metric.update(breaker.#gauge, levels.closed))
     return breaker
   })
+
+  isOpen(now: number): boolean {
+    return this.#circuit.state === "open" && now < this.#circuit.openUntil
+  }
 
   /** A call that may be made, or what to wait for before asking again. */
   readonly admit: Effect.Effect<Admission | Effect.Effect<void>> = this.#with((now) => {

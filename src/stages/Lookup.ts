@@ -6,6 +6,7 @@ import { Clock, Duration, Effect, FiberSet, type Scope } from "effect"
 import type { Batch, Failed, Failure } from "../Batch.ts"
 import { fail, failing, gather, RecordContext, RecordDefect } from "../Batch.ts"
 import { perTask, type Stage } from "../Flow.ts"
+import { pause } from "../Jitter.ts"
 import { Waiting } from "../Waiting.ts"
 import {
   type Answer,
@@ -142,7 +143,7 @@ export interface ByOptions<in A, in V, out B, U extends OnUnavailable> {
   ): B
   /**
    * `value` (the default): `join` is told. `fail`: the record fails with `LookupFailed`, for the table of routes. `hold`: the
-   * task waits and asks again, from every quarter of a second to every 10, until all of the batch is answered; only what is
+   * task waits and asks again, from within a quarter of a second to within 10, until all of the batch is answered; only what is
    * `undecodable`, which waiting does not change, fails.
    */
   readonly onUnavailable?: U
@@ -239,8 +240,8 @@ const patiently = <V>(
     Effect.flatMap(lookup.getAll(keys, defect), (answers) => {
       const away = answers.find(mayPass)
       if (away === undefined) return Effect.succeed(answers)
-      return Effect.logWarning(`${away.message}; the task waits, and asks again in ${wait} ms`).pipe(
-        Effect.andThen(waiting.wait(Effect.sleep(wait))),
+      return Effect.logWarning(`${away.message}; the task waits, and asks again within ${wait} ms`).pipe(
+        Effect.andThen(waiting.wait(pause(wait))),
         Effect.andThen(ask(Math.min(wait * 2, waits.last))),
       )
     })

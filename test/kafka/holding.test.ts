@@ -19,6 +19,7 @@ import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import { heldTasks } from "../../src/stages/failures/Held.ts"
 import { parkedRecords } from "../../src/stages/failures/Handling.ts"
 import { missedRecords } from "../../src/stages/failures/Missing.ts"
+import { withLot } from "../support/Lots.ts"
 import { append, copied, Copies, copies, Dlt, Reading, readings, running } from "../support/Readings.ts"
 import { TimedOut, Unavailable } from "../support/RetryCases.ts"
 import { stop, until } from "../support/Simulation.ts"
@@ -76,6 +77,7 @@ const logger = Logger.make(({ logLevel, message }) => {
 const test = <E>(name: string, body: Effect.Effect<void, E, Cluster | ClusterMemory.Control | Scope.Scope>) =>
   it.effect(name, () =>
     Effect.andThen(Admin.createTopics([In, Copies, Dlt, ...retryTopics]), Effect.scoped(body)).pipe(
+      withLot(0.5),
       Effect.provide(ClusterMemory.layer()),
       Effect.provide(Logger.layer([logger])),
       Effect.provideService(References.MinimumLogLevel, "Warn"),

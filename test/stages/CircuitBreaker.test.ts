@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Metric, Schema, Stream } from "effect"
+import { Clock, Effect, Fiber, Metric, Random, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Aggregate, CircuitBreaker, Flow, Task, Window } from "../../src/index.ts"
+import { withLot } from "../support/Lots.ts"
 import { type Given, numbers, running } from "../support/Numbers.ts"
 
 class Down extends Schema.TaggedError<Down>()("Down", { message: Schema.String }) {}
@@ -26,7 +27,7 @@ const dependency = (away: readonly [from: number, to: number], takes = 1_000) =>
 
 const upTo = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, i) => i + 1)
 
-/** What a flow makes of numbers while the test clock runs. */
+/** What a flow makes of numbers while the test clock runs. No circuit stays open longer than it must. */
 const passing = <A, F>(
   flow: Flow.Flow<A, F, Task.PipelineError, Task.Task | Task.Logged>,
   given: ReadonlyArray<Given>,
@@ -36,7 +37,7 @@ const passing = <A, F>(
     const fiber = yield* Effect.forkChild(running(flow, given, cuts))
     yield* TestClock.adjust("10 minutes")
     return yield* Fiber.join(fiber)
-  })
+  }).pipe(withLot(0))
 
 describe("CircuitBreaker.effect", () => {
   it.effect("calls nothing while its circuit is open, and fails what comes meanwhile", () =>
@@ -178,7 +179,7 @@ describe("CircuitBreaker.effect", () => {
         ({ count }) => Number(count),
       )
       const flow = numbers.pipe(CircuitBreaker.effect(call, { ...policy, whileOpen: "hold" }))
-      const fiber = yield* Effect.forkChild(running(flow, [1, 2, 3, 4, 5, 6, 7, 8]))
+      const fiber = yield* Effect.forkChild(withLot(0)(running(flow, [1, 2, 3, 4, 5, 6, 7, 8])))
       const seen: Array<readonly [at: number, state: number, openings: number]> = []
       for (let at = 1_500; at < 16_000; at += 1_000) {
         yield* TestClock.setTime(at)
@@ -225,6 +226,28 @@ describe("CircuitBreaker.effect", () => {
       "concurrency",
     )
   })
+})
+
+describe("The circuits of many tasks", () => {
+  it.effect("that opened at one moment are not tried again at one moment, and each by one call", () =>
+    Effect.gen(function* () {
+      const { call, calls } = dependency([0, 2_000], 0)
+      const flow = numbers.pipe(CircuitBreaker.effect(call, { ...policy, concurrency: 8, whileOpen: "hold" }))
+      const tasks = 50
+      const fibers = yield* Effect.forEach(
+        Array.from({ length: tasks }),
+        () => Effect.forkChild(running(flow, upTo(8).map((n) => [n, `k${n}`] as const))),
+      ).pipe(Random.withSeed("circuits"))
+      yield* TestClock.adjust("4999 millis")
+      const before = calls.length
+      for (let at = 5_000; at < 6_100; at += 10) yield* TestClock.adjust("10 millis")
+      yield* Effect.forEach(fibers, Fiber.join)
+      const tried = Map.groupBy(calls.slice(before), ([at]) => Math.floor(at / 100))
+      // Eight values of each task go through once one of them has been answered.
+      assert.strictEqual(calls.length - before, 8 * tasks)
+      assert.isAtLeast(tried.size, 9)
+      for (const some of tried.values()) assert.isAtMost(some.length, 8 * tasks / 4)
+    }))
 })
 
 describe("CircuitBreaker.around", () => {

@@ -1,5 +1,5 @@
 /** Programs on the in-memory cluster and the test clock: started, killed at a step, started again. */
-import { Cause, Clock, Deferred, Effect, Exit, Fiber, Layer, type Scope } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, Fiber, Layer, Random, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Admin, type Pipeline, Runner, type Task, type Topic, Topology } from "../../src/index.ts"
@@ -45,6 +45,9 @@ export const stop = (fiber: Fiber.Fiber<void, unknown>) =>
     const stopping = yield* Effect.forkDetach(Fiber.interrupt(fiber))
     yield* until("a stop", Effect.sync(() => stopping.pollUnsafe() !== undefined))
   })
+
+/** What programs draw themselves, as how long they wait before they try again, is the same in every run. */
+const seeded = Random.withSeed("simulation")
 
 /** Lets the test clock run until `done` holds. */
 export const until = <E, R>(what: string, done: Effect.Effect<boolean, E, R>, limit = 120_000) =>
@@ -178,7 +181,7 @@ export const throughFault = (
       ended: died,
       recovery,
     } satisfies Crashed
-  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay })))
+  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay })), seeded)
 
 /**
  * Runs a program over input that comes step by step, with a fault in its way; where the fault kills it, another takes over
@@ -212,7 +215,7 @@ export const throughSteps = (
     yield* until("the end", done)
     yield* until("the time-out of what the dead have left open", isSettled)
     return { calls: yield* first.calls, read: yield* logs(topics) }
-  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: "20 millis" })))
+  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: "20 millis" })), seeded)
 
 /**
  * A plain commit of positions that arrives after the same was committed again takes the group back to where it was: nothing
@@ -279,4 +282,4 @@ export const inChaos = (
       read: yield* logs(topics),
       ended: running.flatMap((one) => ended(one) ?? []),
     }
-  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: dice.pick([0, 20, 150, 800]) })))
+  })).pipe(Effect.provide(ClusterMemory.layer({ markerDelay: dice.pick([0, 20, 150, 800]) })), seeded)

@@ -1,6 +1,7 @@
 /** What a stage does about a failure before it gives the record up. */
 import { Schedule, type Types } from "effect"
 import type { Named, Route } from "../../Failures.ts"
+import { spread } from "../../Jitter.ts"
 import type { Logged, Task } from "../../Task.ts"
 import type { Order, RetryTopics, Unretriable } from "../Retry.ts"
 
@@ -33,15 +34,15 @@ export type Policy<A, F> =
   | InPlace<F, End<F> | Later<A, Order, End<F>>>
   | Later<A, Order, End<F>>
 
-/** A second after the first failure, twice as long each time, up to half a minute. */
+/** About a second after the first failure, about twice as long each time, up to about half a minute. */
 const patient: Schedule.Schedule<unknown> = Schedule.min([
   Schedule.exponential("1 second"),
   Schedule.spaced("30 seconds"),
-])
+]).pipe(spread)
 
 /**
  * For outages: the task waits and tries the records that failed so again until they succeed, by default after 1, 2, 4, 8,
- * 16 and then every 30 seconds. Where the schedule ends, its last delay goes on.
+ * 16 and then every 30 seconds, each a fifth more or less, so that the tasks of many do not come back at one moment. Where the schedule ends, its last delay goes on.
  *
  * Everything that this task reads waits meanwhile, and no other task does. A task that is to let go, for a rebalance or a
  * stop, does not wait for the outage: the batch at hand is read again wherever the task goes on, with the effects of its

@@ -1,6 +1,7 @@
 /** A whole reference set in memory, loaded anew from time to time. */
 import { Cause, Clock, Duration, Effect, Exit, Metric, Option, type Scope, Semaphore } from "effect"
 import type { Failure } from "../../Batch.ts"
+import { pause } from "../../Jitter.ts"
 import {
   type Answer,
   LookupFailed,
@@ -20,7 +21,7 @@ export interface ReferenceOptions<V, E extends Failure, R> {
   readonly load: Effect.Effect<ReadonlyMap<string, V | Undecodable>, E, R>
   /** How long after one load the next one begins. */
   readonly every: Duration.Input
-  /** How long after a load that failed the next one begins; `every`, but at most 10 seconds, unless given. */
+  /** How long after a load that failed the next one begins at the latest; `every`, but at most 10 seconds, unless given. */
   readonly retryEvery?: Duration.Input
   /** How long a load may take; 30 seconds unless given. */
   readonly timeout?: Duration.Input
@@ -104,7 +105,7 @@ export const reference = <V, E extends Failure = never, R = never>(
     yield* Effect.addFinalizer(() => Effect.sync(() => series.remove()))
     yield* Effect.forkScoped(Effect.gen(function* () {
       for (let isNew = true;;) {
-        yield* Effect.sleep(isNew ? every : retryEvery)
+        yield* isNew ? Effect.sleep(every) : pause(retryEvery)
         isNew = yield* refresh
       }
     }))
