@@ -37,6 +37,11 @@ export class Pace {
     return Math.max(bucket, now) + this.#interval
   }
 
+  /** A bucket that has nothing left. */
+  emptyAt(now: number): number {
+    return now + this.#allowance
+  }
+
   /** How long what was taken last must wait, in whole milliseconds; 0 where it need not. */
   wait(bucket: number, now: number): number {
     return Math.max(0, Math.ceil(bucket - this.#allowance - now - nothing))
