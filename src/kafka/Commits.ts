@@ -1,9 +1,10 @@
 /** Committing what tasks have finished: all of it together, one commit after the other, while the tasks work on. */
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope, Semaphore } from "effect"
 import { isEmpty } from "../Batch.ts"
-import { backoff, pause } from "../Jitter.ts"
+import { backoff, jittered, pause } from "../Jitter.ts"
 import type { Claim, Committer, Membership as Generation, TaskId, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
+import { taskKey } from "./Assignment.ts"
 import * as Counters from "./Counters.ts"
 import type { TaskRunner } from "./TaskRunner.ts"
 
@@ -57,6 +58,8 @@ export const make = Effect.fnUntraced(function* (
   let member: Generation | undefined
   let bytes = 0
   let lastCommit = -Infinity
+  /** Tasks whose work was postponed while others' was committed: how often in a row, and until when they wait. */
+  const resting = new Map<string, { readonly failed: number; readonly until: number }>()
 
   const commitNow = Effect.fnUntraced(function* (flush: boolean): Effect.fn.Return<"done" | "failed" | "nothing"> {
     const current = member
@@ -66,10 +69,17 @@ export const make = Effect.fnUntraced(function* (
     Latch.closeUnsafe(full)
     bytes = 0
     const taken = new Map<Work, TaskRunner>()
+    let isResting = false
     for (const runner of runners()) {
+      if (!flush && (resting.get(taskKey(runner.id))?.until ?? 0) > now) {
+        isResting = true
+        continue
+      }
       const work = runner.take()
       if (work !== undefined) taken.set(work, runner)
     }
+    // Nobody else may tell that it is their time.
+    if (isResting) Latch.openUnsafe(waiting)
     const work = [...taken.keys()]
     if (work.length === 0) return "nothing"
     const wanted = flush || runners().some((runner) => runner.isDraining())
@@ -84,8 +94,10 @@ export const make = Effect.fnUntraced(function* (
       lastCommit = now
       const { commit, refused, postponed = [] } = exit.value
       const errors = new Map(refused.map(({ task, error }) => [task, error]))
+      const before = new Map(resting)
       for (const [one, runner] of taken) {
         const error = errors.get(one.task)
+        resting.delete(taskKey(one.task))
         if (postponed.some(({ task }) => task === one.task)) runner.putBack(one)
         else if (error === undefined) runner.committed(one, commit)
         else yield* runner.fail(error)
@@ -94,7 +106,10 @@ export const make = Effect.fnUntraced(function* (
       yield* Counters.committed(name, work.filter(({ task }) => !held.some((one) => one.task === task)))
       if (postponed.length === 0) return "done"
       const { error } = postponed.find(({ error }) => error.reason === "Fenced") ?? postponed[0]!
-      return yield* tryAgain(error, current)
+      if (error.reason === "Fenced") return yield* tryAgain(error, current)
+      yield* rest(postponed.map(({ task }) => task), before)
+      yield* tryAgain(error, current)
+      return postponed.length === work.length ? "nothing" : "done"
     }
     for (const [one, runner] of taken) runner.putBack(one)
     const error = Cause.squash(exit.cause)
@@ -103,6 +118,18 @@ export const make = Effect.fnUntraced(function* (
       return "failed"
     }
     return yield* tryAgain(error, current)
+  })
+
+  /** They are left alone for a while, and the others commit as often as ever. */
+  const rest = Effect.fnUntraced(function* (tasks: ReadonlyArray<TaskId>, before: typeof resting) {
+    const now = yield* Clock.currentTimeMillis
+    for (const task of tasks) {
+      const failed = (before.get(taskKey(task))?.failed ?? 0) + 1
+      resting.set(taskKey(task), {
+        failed,
+        until: now + (yield* jittered(backoff(retries.first, retries.last, failed))),
+      })
+    }
   })
 
   const tryAgain = Effect.fnUntraced(function* (error: PipelineError, current: Generation) {
@@ -140,6 +167,7 @@ export const make = Effect.fnUntraced(function* (
     claim: Effect.fnUntraced(function* (tasks, generation) {
       const claiming = Semaphore.withPermits(committing, 1)(Effect.suspend(() => {
         Latch.closeUnsafe(fenced)
+        resting.clear()
         return committer.claim(tasks, generation)
       }))
       const claims = yield* Effect.catchIf(

@@ -3,7 +3,8 @@
  * last answer is worked on.
  *
  * Bytes in flight are bounded: by `maxBytes`, of which every partition is asked for its share of what is left, and beyond
- * it by `leastFetchBytes` (or one batch of records, where it is larger) for each partition. Nobody waits for bytes that
+ * it by `leastFetchBytes` (or one batch of records, where it is larger) for each partition. No partition holds more than
+ * `maxBytesPerPartition` and as much beyond it: a hot one cannot take what all may hold. Nobody waits for bytes that
  * others hold: a partition that holds nothing is always read. Where several brokers answer at once, each may add what was
  * left when it was asked.
  *
@@ -234,13 +235,15 @@ export const make = Effect.fnUntraced(function* (
     for (const partition of partitions) if (reading.delete(partition)) reading.add(partition)
     const most = share()
     const asked = partitions.map((one) => {
-      const { topic, partition, position, isAside } = one
+      const { topic, partition, position, isAside, held } = one
       one.topicId ??= leaders.id(topic)
       return {
         topic,
         partition,
         offset: position,
-        maxBytes: isAside ? options.leastFetchBytes : most,
+        maxBytes: isAside
+          ? options.leastFetchBytes
+          : Math.max(options.leastFetchBytes, Math.min(most, options.maxBytesPerPartition - held)),
         ...one.topicId !== undefined && { topicId: one.topicId },
       }
     })

@@ -120,9 +120,41 @@ describe("Fetcher", () => {
       }
       const held = yield* drained(slow)
       assert.isAtLeast(held, bounds.maxBytesPerPartition)
-      assert.isAtMost(held, bounds.maxBytesPerPartition + bounds.fetchBytes)
+      assert.isAtMost(held, bounds.maxBytesPerPartition + bounds.leastFetchBytes)
       slow.release(held)
       assert.isAbove(yield* drained(slow), 0)
+    }),
+  )
+
+  test(
+    "lets no partition take what all may hold, however much there is of it",
+    Effect.gen(function* () {
+      const { fetcher, asked } = yield* fetching(3, { maxBytes: 12 * size })
+      yield* append(0, 60)
+      const hot = yield* fetcher.read({ topic, partition: 0 }, 0)
+      const held = yield* drained(hot)
+      assert.isAtMost(held, bounds.maxBytesPerPartition + bounds.leastFetchBytes)
+      asked()
+      const others = [1, 2].map((partition) => ({ topic, partition }))
+      for (const where of others) {
+        yield* append(where.partition, 2)
+        const other = yield* fetcher.read(where, 0)
+        assert.isAbove((yield* first(other.next)).length, 0)
+      }
+      for (const one of asked()) assert.notStrictEqual(one.partition, 0)
+    }),
+  )
+
+  test(
+    "knows how long the log of a paused partition has become, without fetching from it",
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(1)
+      yield* append(0, 20)
+      const reading = yield* fetcher.read({ topic, partition: 0 }, 0)
+      yield* drained(reading)
+      yield* append(0, 20)
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(reading.end(), 40)
     }),
   )
 
