@@ -1,7 +1,6 @@
 /** Too much to do: what is in flight stays bounded, others go on, the rest waits in the log, and all of it comes through. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Metric, Random, References, Result, Schema, type Scope } from "effect"
-import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import {
   Admin,

@@ -218,8 +218,9 @@ describe("A task that falls behind", () => {
       const append = (from: number, to: number) =>
         Effect.forEach(Array.from({ length: (to - from) / 5 }, (_, i) => from + 5 * i), (n) =>
           control.append({ topic: "numbers", partition: 0 }, {
+            // So large that a fetch brings one batch.
             keys: Array.from({ length: 5 }, () =>
-              null),
+              Buffer.alloc(8_000, 1)),
             values: Array.from({ length: 5 }, (_, i) => Buffer.from(String(n + i))),
             headers: Array.from({ length: 5 }, () => []),
             timestamps: Array.from({ length: 5 }, () => 0),
