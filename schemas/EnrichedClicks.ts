@@ -31,6 +31,11 @@ export const clickFields = {
   device: Text,
   bot: Schema.Boolean,
   source: Id,
+  skipped: Schema.optionalKey(
+    Schema.Literal("device").annotate({
+      description: "What was left out because there was too much to do: browser, os, device and bot are then not known",
+    }),
+  ),
 }
 
 export const Click = Schema.Struct(clickFields)

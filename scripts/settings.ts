@@ -14,6 +14,7 @@ const settings: ReadonlyArray<Settings.Setting<unknown>> = [
   Server.listening,
   { port: Server.dashboard.port },
   { port: Server.metrics.metricsPort },
+  Server.switching,
   Environment.kafka,
   Environment.database,
   Environment.naming,

@@ -8,6 +8,7 @@ import {
   DeadLetter,
   Decode,
   Deduplicate,
+  Degrade,
   Deliver,
   Failures,
   Flow,
@@ -17,12 +18,14 @@ import {
   repartition,
 } from "../index.ts"
 import { pipelines } from "./Names.ts"
-import { toClick, toIdentity } from "./Normalise.ts"
+import { toBareClick, toClick, toIdentity } from "./Normalise.ts"
 import * as Sessions from "./Sessions.ts"
 
 export interface Options {
   readonly repeats: Pick<Deduplicate.Options<RawClick>, "window" | "atMost">
   readonly sessions: Omit<Sessions.Options, "name">
+  /** When user agents are not looked at; always unless given. Nothing that is counted depends on them. */
+  readonly devices?: Degrade.Policy | undefined
 }
 
 /**
@@ -53,7 +56,7 @@ export const enrich = (naming: Naming, options: Options) => {
     )
 }
 
-const clicksInSessions = (to: Topics, { repeats, sessions }: Options) =>
+const clicksInSessions = (to: Topics, { repeats, sessions, devices }: Options) =>
   Ingest.topic(to.raw).pipe(
     Decode.schema,
     Deduplicate.by({ ...repeats, name: "seen", id: (message) => message.messageId }),
@@ -62,7 +65,11 @@ const clicksInSessions = (to: Topics, { repeats, sessions }: Options) =>
         Deliver.derived(to.identities, toIdentity),
         Flow.filter((_): _ is never => false, "not a click"),
       )),
-    Check.with(toClick),
+    devices === undefined ? Check.with(toClick) : Degrade.by(
+      devices,
+      (flow) => flow.pipe(Check.with(toClick)),
+      (flow) => flow.pipe(Check.with(toBareClick)),
+    ),
     Sessions.by({ ...sessions, name: "sessions" }),
     Deliver.latest(to.sessions, ({ user, session }) => ({ ...session, user })),
     Flow.map(({ session, ...click }): EnrichedClick => ({

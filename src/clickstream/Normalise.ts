@@ -26,7 +26,17 @@ type Fields = Readonly<Record<string, unknown>>
  * A page elsewhere (`file:`, `about:`, an app's own scheme) has no address. Fails with `InvalidClick` where addresses are
  * given and none of them is any.
  */
-export const toClick = (raw: RawClick): Result.Result<Click, InvalidClick> => {
+export const toClick = (raw: RawClick): Result.Result<Click, InvalidClick> => clickOf(raw, deviceOf)
+
+/** The same without a look at the user agent, which takes longer than all the rest: the click says that it was skipped. */
+export const toBareClick = (raw: RawClick): Result.Result<Click, InvalidClick> => clickOf(raw, noDevice)
+
+const noDevice = () => ({ ...Device.of(null), skipped: "device" }) as const
+
+const clickOf = (
+  raw: RawClick,
+  deviceOf: (context: Fields) => Pick<Click, "browser" | "os" | "device" | "bot" | "skipped">,
+): Result.Result<Click, InvalidClick> => {
   const context = raw.context ?? nothing
   const properties = raw.properties ?? nothing
   const own = raw.type === "page" ? properties : nothing

@@ -32,6 +32,7 @@ export const click = (click: EnrichedClick) => ({
   device: click.device,
   bot: click.bot,
   source: click.source,
+  skipped: click.skipped,
   session_id: click.session.id,
   session_number: click.session.number,
   first_page: click.session.firstPage,

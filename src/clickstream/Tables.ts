@@ -93,6 +93,11 @@ alter table ${prefix}dead_letters
   drop constraint ${prefix}dead_letters_pkey,
   add primary key (topic, partition, "offset", at);
 `,
+  // What was left out of a click under load: to be found, and made up for.
+  `
+alter table ${prefix}clicks add column skipped text;
+create index on ${prefix}clicks (event_time) where skipped is not null;
+`,
 ]
 
 /** Brings the tables up to date. Programs that start at the same time wait for each other. */

@@ -13,10 +13,19 @@ const settings = {
   ...Processing.enriching,
   ...Processing.running,
   ...Server.metrics,
+  ...Server.switching,
 }
 
-Environment.run("enrich", settings, (values) =>
-  Effect.gen(function* () {
+Environment.run("enrich", settings, (values) => {
+  const options = Processing.enrichOptions(values)
+  const policies = options.devices === undefined ? [] : [options.devices.name]
+  return Effect.gen(function* () {
     yield* Admin.createTopics(Object.values(topics(values)))
-    yield* Runner.run(enrich(values, Processing.enrichOptions(values)), Processing.runOptions(values))
-  }).pipe(Effect.provide([Environment.layerKafka(values), Server.layerMetrics(values)])))
+    yield* Runner.run(enrich(values, options), Processing.runOptions(values))
+  }).pipe(
+    Effect.provide([
+      Environment.layerKafka(values),
+      Server.layerMetrics(values, Server.switches(values, policies)),
+    ]),
+  )
+})

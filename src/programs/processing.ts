@@ -1,6 +1,6 @@
 /** The settings of the processors, and how they run. */
 import { Duration, Result } from "effect"
-import { type Runner, Settings } from "../index.ts"
+import { Degrade, type Runner, Settings } from "../index.ts"
 
 export const enriching = {
   repeatWindow: Settings.duration("REPEAT_WINDOW", {
@@ -22,11 +22,19 @@ export const enriching = {
     doc: "How long a session that is over is kept for clicks that come late",
     fallback: "1 hour",
   }),
+  degradeDeviceBehind: Settings.duration("DEGRADE_DEVICE_BEHIND", {
+    doc:
+      "A partition of enrich whose clicks are older than this when they are read leaves their devices out, until they " +
+      "are less than half as old; the clicks say so. Never unless given",
+    fallback: undefined,
+  }),
 }
 
 export const enrichOptions = (values: Settings.Values<typeof enriching>) => ({
   repeats: { window: values.repeatWindow, atMost: values.repeatIds },
   sessions: { gap: values.sessionGap, longest: values.sessionLongest, grace: values.sessionGrace },
+  devices: values.degradeDeviceBehind &&
+    Degrade.policy({ name: "device", behind: { above: values.degradeDeviceBehind } }),
 })
 
 export const counting = {

@@ -1,10 +1,11 @@
 /** Where programs listen, and what all of them answer there: their figures, for Prometheus. */
+import { createHash, timingSafeEqual } from "node:crypto"
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
-import { type Duration, Effect, Layer, Schema } from "effect"
+import { type Duration, Effect, Layer, Redacted, Schema } from "effect"
 import { HttpRouter, HttpServer, type HttpServerError, HttpServerResponse } from "effect/http"
 import { PrometheusMetrics } from "effect/observability"
-import { Settings } from "../index.ts"
+import { Degrade, Settings } from "../index.ts"
 
 const port = { least: 0, most: 65535 }
 
@@ -34,6 +35,15 @@ export const metrics = {
     fallback: undefined,
   }),
   host,
+}
+
+/** Of programs that can be told to do less. */
+export const switching = {
+  adminToken: Settings.secret("ADMIN_TOKEN", {
+    doc: "Whoever sends it to METRICS_PORT as `Authorization: Bearer` may switch policies: POST /degrade/device/on, " +
+      "off or auto. Without it, nobody may",
+    fallback: undefined,
+  }),
 }
 
 /** Nothing can listen there. */
@@ -72,8 +82,35 @@ export const serve = <R>(
 export const alive = HttpRouter.add("GET", "/livez", HttpServerResponse.text("alive\n"))
 
 /** Figures and a sign of life of a program without a server of its own, where it is told a port for them. */
-export const layerMetrics = ({ metricsPort: port, host }: Settings.Values<typeof metrics>) =>
-  port === undefined ? Layer.empty : serve(alive, { port, host, setting: metrics.metricsPort, patience: "1 second" })
+export const layerMetrics = (
+  { metricsPort: port, host }: Settings.Values<typeof metrics>,
+  routes: typeof alive = alive,
+) =>
+  port === undefined ? Layer.empty : serve(routes, { port, host, setting: metrics.metricsPort, patience: "1 second" })
+
+const isMode = (text: string | undefined): text is Degrade.Mode => text === "on" || text === "off" || text === "auto"
+
+const digest = (text: string) => createHash("sha256").update(text).digest()
+
+/** A sign of life, and the switches of `Degrade`'s policies for who knows the token. */
+export const switches = ({ adminToken }: Settings.Values<typeof switching>, policies: ReadonlyArray<string>) =>
+  adminToken === undefined || policies.length === 0 ? alive : Layer.merge(
+    alive,
+    HttpRouter.add("POST", "/degrade/:policy/:mode", (request) =>
+      Effect.gen(function* () {
+        const wanted = digest(`Bearer ${Redacted.value(adminToken)}`)
+        if (!timingSafeEqual(digest(request.headers["authorization"] ?? ""), wanted)) {
+          return HttpServerResponse.text("not allowed\n", { status: 401 })
+        }
+        const { policy = "", mode } = yield* HttpRouter.params
+        if (!policies.includes(policy) || !isMode(mode)) {
+          return HttpServerResponse.text(`policies: ${policies.join(", ")}; modes: on, off, auto\n`, { status: 404 })
+        }
+        yield* Degrade.turn(policy, mode)
+        yield* Effect.logWarning(`policy ${policy} was switched to ${mode}`)
+        return HttpServerResponse.text(`${policy}: ${mode}\n`)
+      })),
+  )
 
 const cannotListen = (
   { cause }: HttpServerError.ServeError,

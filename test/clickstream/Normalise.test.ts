@@ -6,7 +6,7 @@ import { millisOf } from "../../schemas/Fields.ts"
 import { topics } from "../../schemas/index.ts"
 import type { Click as RawClick, Identity as RawIdentity, RawClick as Raw } from "../../schemas/RawClicks.ts"
 import * as Device from "../../src/clickstream/Device.ts"
-import { toClick, toIdentity } from "../../src/clickstream/Normalise.ts"
+import { toBareClick, toClick, toIdentity } from "../../src/clickstream/Normalise.ts"
 import * as PageAddress from "../../src/clickstream/PageAddress.ts"
 import { type Dice, forSeeds } from "../support/Seeds.ts"
 
@@ -244,5 +244,20 @@ describe("EventTime", () => {
     for (const text of ["", "yesterday", "1747476303000", "2026-13-17T10:05:03Z", "17/May/2015:10:05:03 +0000"]) {
       assert.isNaN(millisOf(text), text)
     }
+  })
+})
+
+describe("A click without a look at its device", () => {
+  it("is the same otherwise, and says so", () => {
+    const userAgent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    const message = page({ context: { userAgent, page: { url: "https://shop.example/a" } } })
+    const bare = toBareClick(message)
+    const whole = clickOf(message)
+    assert.isTrue(whole.bot)
+    assert.deepStrictEqual(
+      Result.isSuccess(bare) && bare.success,
+      { ...whole, browser: null, os: null, device: null, bot: false, skipped: "device" },
+    )
+    assert.isTrue(Result.isFailure(toBareClick(page({ context: { page: { url: "no address" } } }))))
   })
 })

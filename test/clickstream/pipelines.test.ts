@@ -6,7 +6,7 @@ import { topics } from "../../schemas/index.ts"
 import type { EnrichedClick } from "../../schemas/EnrichedClicks.ts"
 import { count } from "../../src/clickstream/Count.ts"
 import { enrich } from "../../src/clickstream/Enrich.ts"
-import { Failures, type Topic } from "../../src/index.ts"
+import { Degrade, Failures, type Topic } from "../../src/index.ts"
 import { forKey } from "../../src/kafka/Partitioner.ts"
 import { Driver } from "../../src/testing/index.ts"
 
@@ -198,4 +198,36 @@ describe("enrich and count", () => {
       const { enriched } = yield* through([track("1", 0), track("2", 1, { userId: "u" })])
       assert.strictEqual(new Set(enriched.map(({ click }) => click.session.id)).size, 2)
     }))
+})
+
+describe("A partition that is behind", () => {
+  it.effect("leaves devices out and says so, keeps sessions as they are, and stops when it has caught up", () => {
+    const naming = { prefix: "", keyBy: "user" } as const
+    const to = topics(naming)
+    const devices = Degrade.policy({ name: "device", behind: { above: "1 minute" } })
+    const pipelines = [enrich(naming, { repeats: {}, sessions: {}, devices })] as const
+    const context = { userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0" }
+    return Driver.run({ pipelines, now: start }, (driver) =>
+      Effect.gen(function* () {
+        const feed = (id: string, minutes: number, age: number) =>
+          driver.feedBytes(to.raw, [{
+            key: "a",
+            value: JSON.stringify(track(id, minutes, { context })),
+            timestamp: start - age,
+          }])
+        yield* feed("one", 0, 0)
+        yield* driver.settle
+        yield* feed("two", 1, 120_000)
+        yield* driver.settle
+        yield* feed("three", 2, 0)
+        yield* driver.settle
+        const clicks = (yield* driver.values(to.enriched)).map((click) => click!)
+        assert.deepStrictEqual(clicks.map(({ browser, skipped, session }) => [browser, skipped, session.number]), [
+          ["Firefox", undefined, 1],
+          [null, "device", 2],
+          ["Firefox", undefined, 3],
+        ])
+        assert.strictEqual(new Set(clicks.map(({ session }) => session.id)).size, 1)
+      }))
+  })
 })

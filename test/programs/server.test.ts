@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Metric, Redacted, Scope } from "effect"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { connect, type Socket } from "node:net"
-import { Settings } from "../../src/index.ts"
+import { Degrade, Settings } from "../../src/index.ts"
 import * as Server from "../../src/programs/server.ts"
 
 const host = "127.0.0.1"
@@ -73,6 +73,43 @@ describe("a server that is told to stop", () => {
       yield* Effect.timeout(Fiber.join(stopping), "10 seconds")
       hanging.socket.destroy()
     }))
+})
+
+describe("the switches of policies", () => {
+  const asked = (adminToken: string | undefined) =>
+    Effect.gen(function* () {
+      const token = adminToken === undefined ? undefined : Redacted.make(adminToken)
+      const routes = Server.switches({ adminToken: token }, ["device"])
+      const context = yield* Layer.build(Server.layerMetrics({ metricsPort: 0, host }, routes) as typeof served)
+      const { address } = Context.get(context, HttpServer.HttpServer)
+      return (path: string, authorization?: string) =>
+        Effect.promise(async () => {
+          const answer = await fetch(`http://${host}:${(address as { readonly port: number }).port}${path}`, {
+            method: "POST",
+            headers: authorization === undefined ? {} : { authorization },
+          })
+          return answer.status
+        })
+    })
+
+  it.live("are turned by who knows the token, and by nobody else", () =>
+    Effect.gen(function* () {
+      const switches = yield* Degrade.Switches
+      const post = yield* asked("secret")
+      assert.strictEqual(yield* post("/degrade/device/on"), 401)
+      assert.strictEqual(yield* post("/degrade/device/on", "Bearer other"), 401)
+      assert.isUndefined(switches.get("device"))
+      assert.strictEqual(yield* post("/degrade/device/on", "Bearer secret"), 200)
+      assert.strictEqual(switches.get("device"), "on")
+      assert.strictEqual(yield* post("/degrade/device/off", "Bearer secret"), 200)
+      assert.strictEqual(switches.get("device"), "off")
+      assert.strictEqual(yield* post("/degrade/device/auto", "Bearer secret"), 200)
+      assert.isUndefined(switches.get("device"))
+      assert.strictEqual(yield* post("/degrade/device/maybe", "Bearer secret"), 404)
+      assert.strictEqual(yield* post("/degrade/other/on", "Bearer secret"), 404)
+      const closed = yield* asked(undefined)
+      assert.strictEqual(yield* closed("/degrade/device/on", "Bearer secret"), 404)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 })
 
 declare const served: Layer.Layer<HttpServer.HttpServer, Server.CannotListen>
