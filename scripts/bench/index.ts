@@ -1,9 +1,10 @@
-/** `npm run bench [-- NAME ...]`: clicks (the default), stages, collector or record-batch, each described in its own file. */
+/** `npm run bench [-- NAME ...]`: clicks (the default), stages, collector, nexmark, overload or record-batch, each described in its own file. */
 const files: Readonly<Record<string, string>> = {
   clicks: "./clicks.ts",
   stages: "./stages.ts",
   collector: "./collector.ts",
   nexmark: "./nexmark.ts",
+  overload: "./overload.ts",
   "record-batch": "./record-batch.ts",
 }
 const name = process.argv[2]
