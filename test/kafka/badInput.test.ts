@@ -263,8 +263,42 @@ describe("a position outside of the log", () => {
     )
   }
 
+  const truncated = (guarantee: (typeof guarantees)[number]) =>
+    Effect.gen(function* () {
+      yield* Admin.createTopics(topics)
+      yield* append(0, [0, 1])
+      yield* append(0, [2])
+      const program = yield* start(Copying.pipeline(guarantee), Faults.none)
+      yield* hasCopied(2)
+      const control = yield* ClusterMemory.Control
+      yield* control.truncate({ topic: In.name, partition: 0 }, 2)
+      yield* pass(2_000)
+      yield* append(0, [3])
+      yield* append(0, [4])
+      yield* pass(2_000)
+      return program
+    })
+
   test(
-    'is told at the start where nothing is committed and the policy is "fail", and while it reads where retention was faster',
+    "exactlyOnce: above its end stops its task without state as well",
+    Effect.gen(function* () {
+      const program = yield* truncated(Guarantee.exactlyOnce())
+      assert.deepStrictEqual(yield* Copying.copied, [0, 1, 2])
+      assert.include(yield* failure(program), "topic in partition 0: position 3 is above the end of the log, 2")
+    }),
+  )
+
+  test(
+    "atLeastOnce: above its end lets a task without state read all again, as the policy says",
+    Effect.gen(function* () {
+      const program = yield* truncated(Guarantee.atLeastOnce())
+      assert.deepStrictEqual(yield* Copying.copied, [0, 1, 2, 0, 1, 3, 4])
+      assert.isUndefined(ended(program))
+    }),
+  )
+
+  test(
+    'is told at the start where nothing is committed and the policy is "fail"',
     Effect.gen(function* () {
       yield* Admin.createTopics(topics)
       const refused = yield* start(counting(Guarantee.exactlyOnce()), Faults.none, { reset: "fail" })
