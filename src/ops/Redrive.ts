@@ -100,78 +100,78 @@ type Sent = Effect.Effect<Report, RedriveError, Cluster>
 export const send = (topic: string, selection: Selection, options: Options = {}): Sent =>
   run(topic, selection, options, false)
 
-const run = (topic: string, selection: Selection, options: Options, isDry: boolean): Sent => {
-  const { max = Infinity, maxAttempts = 5, rate, progress } = options
-  const tally = new Tally()
-  return Effect.scoped(Effect.gen(function* () {
-    const opened = yield* open(topic)
-    const ledger = new Ledger(topic)
-    const started = yield* Clock.currentTimeMillis
-    const sending = isDry ? undefined : yield* makeSending(opened, ledger, tally)
-    if (isDry) yield* ledger.update("decided")
-    const targets = Targets.make()
-    const chunk = rate === undefined ? most : Math.min(most, Math.max(1, Math.floor(rate)))
-    let chosen: Array<Chosen> = []
-    let bytes = 0
+const run = (topic: string, selection: Selection, options: Options, isDry: boolean): Sent =>
+  Effect.suspend(() => {
+    const { max = Infinity, maxAttempts = 5, rate, progress } = options
+    const tally = new Tally()
+    return Effect.scoped(Effect.gen(function* () {
+      const opened = yield* open(topic)
+      const ledger = new Ledger(topic)
+      const started = yield* Clock.currentTimeMillis
+      const sending = isDry ? undefined : yield* makeSending(opened, ledger, tally)
+      if (isDry) yield* ledger.update("decided")
+      const targets = Targets.make()
+      const chunk = rate === undefined ? most : Math.min(most, Math.max(1, Math.floor(rate)))
+      let chosen: Array<Chosen> = []
+      let bytes = 0
 
-    const paced = Effect.gen(function* () {
-      if (rate === undefined || isDry) return
-      const left = started + tally.sentInAll / rate * 1_000 - (yield* Clock.currentTimeMillis)
-      if (left > 0) yield* Effect.sleep(left)
-    })
-    const flush = Effect.gen(function* () {
-      if (sending !== undefined) yield* sending(chosen)
-      else {
-        for (const { returning } of chosen) {
-          if (returning === undefined) tally.quarantinedNow++
-          else tally.addSent(returning.topic, returning.isRestamped)
+      const paced = Effect.gen(function* () {
+        if (rate === undefined || isDry) return
+        const left = started + tally.sentInAll / rate * 1_000 - (yield* Clock.currentTimeMillis)
+        if (left > 0) yield* Effect.sleep(left)
+      })
+      const flush = Effect.gen(function* () {
+        if (sending !== undefined) yield* sending(chosen)
+        else {
+          for (const { returning } of chosen) {
+            if (returning === undefined) tally.quarantinedNow++
+            else tally.addSent(returning.topic, returning.isRestamped)
+          }
         }
-      }
-      chosen = []
-      bytes = 0
-      progress?.(tally.read, opened.total, tally.sentInAll)
-      yield* paced
-    })
-    const choose = Effect.fnUntraced(function* (letter: Letter) {
-      const known = ledger.get({ ...letter, topicId: opened.topicId })
-      if (known?.outcome === "sent") return void tally.before++
-      const at = yield* Clock.currentTimeMillis
-      const { partition, offset, attempts } = letter
-      const mark = { topicId: opened.topicId, partition, offset, attempts, at }
-      if (attempts >= maxAttempts) {
-        tally.quarantined++
-        if (known === undefined) chosen.push({ mark: { ...mark, outcome: "quarantined" }, returning: undefined })
-        return
-      }
-      const target = Returning.topicOf(letter)
-      const returning = Returning.make(letter, target === undefined ? undefined : yield* targets.of(target), at)
-      if (Result.isFailure(returning)) return tally.addRefused(returning.failure)
-      if (tally.sentInAll + chosen.filter(({ returning }) => returning !== undefined).length >= max) {
-        tally.isCutOff = true
-        return
-      }
-      chosen.push({ mark: { ...mark, attempts: attempts + 1, outcome: "sent" }, returning: returning.success })
-      bytes += sizeOf(letter)
-    })
-    yield* each(
-      opened,
-      Effect.fnUntraced(function* (letter) {
-        tally.read++
-        if (!isSelected(selection, letter)) return true
-        tally.selected++
-        yield* choose(letter)
-        if (chosen.length >= chunk || bytes >= mostBytes) yield* flush
-        else if (tally.read % 1_000 === 0) progress?.(tally.read, opened.total, tally.sentInAll)
-        return !tally.isCutOff
-      }),
+        chosen = []
+        bytes = 0
+        progress?.(tally.read, opened.total, tally.sentInAll)
+        yield* paced
+      })
+      const choose = Effect.fnUntraced(function* (letter: Letter) {
+        const known = ledger.get({ ...letter, topicId: opened.topicId })
+        if (known?.outcome === "sent") return void tally.before++
+        const at = yield* Clock.currentTimeMillis
+        const { partition, offset, attempts } = letter
+        const mark = { topicId: opened.topicId, partition, offset, attempts, at }
+        if (attempts >= maxAttempts) {
+          tally.quarantined++
+          if (known === undefined) chosen.push({ mark: { ...mark, outcome: "quarantined" }, returning: undefined })
+          return
+        }
+        const target = Returning.topicOf(letter)
+        const returning = Returning.make(letter, target === undefined ? undefined : yield* targets.of(target), at)
+        if (Result.isFailure(returning)) return tally.addRefused(returning.failure)
+        if (tally.sentInAll + chosen.filter(({ returning }) => returning !== undefined).length >= max) {
+          tally.isCutOff = true
+          return
+        }
+        chosen.push({ mark: { ...mark, attempts: attempts + 1, outcome: "sent" }, returning: returning.success })
+        bytes += sizeOf(letter)
+      })
+      yield* each(
+        opened,
+        Effect.fnUntraced(function* (letter) {
+          tally.read++
+          if (!isSelected(selection, letter)) return true
+          tally.selected++
+          yield* choose(letter)
+          if (chosen.length >= chunk || bytes >= mostBytes) yield* flush
+          else if (tally.read % 1_000 === 0) progress?.(tally.read, opened.total, tally.sentInAll)
+          return !tally.isCutOff
+        }),
+      )
+      yield* flush
+      return tally
+    })).pipe(
+      Effect.mapError((error) => wrapped(topic, error, tally.sentInAll)),
     )
-    yield* flush
-    return tally
-  })).pipe(
-    Effect.mapError((error) => wrapped(topic, error, tally.sentInAll)),
-    Effect.onInterrupt(() => Effect.sync(() => progress?.(tally.read, tally.read, tally.sentInAll))),
-  )
-}
+  })
 
 const sizeOf = ({ key, value, own, about }: Letter): number => {
   let size = (key?.length ?? 0) + (value?.length ?? 0)

@@ -1,6 +1,6 @@
 /** Dead letters are sent again once: over crashes at every step, beside others that do the same, and however often it is asked. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Admin, Topic } from "../../src/index.ts"
@@ -101,7 +101,7 @@ const process = (plan: Faults.Plan, options?: Redrive.Options) =>
 
 const test = (
   name: string,
-  run: Effect.Effect<void, unknown, Cluster | ClusterMemory.Control>,
+  run: Effect.Effect<void, unknown, Cluster | ClusterMemory.Control | Scope.Scope>,
   options?: ClusterMemory.Options,
 ) =>
   it.effect(name, () => Effect.provide(run, Layer.fresh(ClusterMemory.layer(options))) as Effect.Effect<void, unknown>)
@@ -268,6 +268,32 @@ describe("A redrive", () => {
       const absent = yield* Effect.flip(running("a show", Redrive.show(Dlt.name, 0, 7)))
       assert.strictEqual(absent.reason, "Unknown")
       assert.deepStrictEqual(yield* running("topics", Redrive.topics), ["orders.dlt"])
+    }),
+  )
+
+  test(
+    "that is stopped leaves nothing open, and can be gone on with",
+    Effect.gen(function* () {
+      yield* setUp(many)
+      let isStopped = false
+      const stopping = Faults.at("EndTxn", 1, Faults.silence("20 seconds"))
+      const { fiber } = yield* process({
+        start: () => {
+          const decide = stopping.start()
+          return (call) => {
+            const fault = decide(call)
+            isStopped ||= fault !== undefined
+            return fault
+          }
+        },
+      })
+      yield* Simulation.until("a transaction", Effect.sync(() => isStopped))
+      const control = yield* ClusterMemory.Control
+      assert.strictEqual((yield* control.openTransactions).length, 1)
+      yield* running("a stop", Fiber.interrupt(fiber))
+      assert.deepStrictEqual(yield* control.openTransactions, [])
+      assert.deepStrictEqual(plain(yield* send()).sent, { orders: 24 })
+      assert.deepStrictEqual(yield* sent, everyOne)
     }),
   )
 

@@ -1,5 +1,5 @@
 /** Sends dead letters again, each in one transaction with the mark that says so: once, whoever else does the same. */
-import { Effect, type Scope } from "effect"
+import { Effect, Exit, type Scope } from "effect"
 import { Cluster, type KafkaError, retriable } from "../../kafka/Cluster.ts"
 import type { ProducerRecord } from "../../kafka/Delivery.ts"
 import { ofProducer } from "../../kafka/Errors.ts"
@@ -63,6 +63,11 @@ export const make = Effect.fnUntraced(function* (
     requestTimeout: patience,
     compression: "none",
     maxBatchBytes: 1_000_000,
+  })
+  // What is left open holds readers of all these topics back until it times out.
+  yield* Effect.addFinalizer((exit) => {
+    const aborted = Effect.suspend(() => cluster.endTxn({ transactionalId, ...writer.identity() }, false))
+    return Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Effect.timeout(aborted, "5 seconds"))
   })
   let readAs: ReturnType<Writer.Writer["identity"]> | undefined
   let stale: Array<ProducerRecord> = []
