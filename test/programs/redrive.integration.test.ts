@@ -97,9 +97,9 @@ Broker.describeWithBroker("redrive on Apache Kafka", () => {
         Effect.map(Stream.runCollect(Contents.read(topic)), (all) => all.map(({ value }) => value!))
       const until = (what: string, is: Effect.Effect<boolean, unknown, never>) =>
         Effect.gen(function* () {
-          for (let left = 240; left > 0; left--) {
+          for (let left = 100; left > 0; left--) {
             if (yield* is) return
-            yield* Effect.sleep("250 millis")
+            yield* Effect.sleep("500 millis")
           }
           return yield* Effect.die(new Error(`not in time: ${what}`))
         })
@@ -178,5 +178,5 @@ Broker.describeWithBroker("redrive on Apache Kafka", () => {
       }).pipe(
         Effect.provide(Producer.layer().pipe(Layer.provideMerge(Layer.fresh(KafkaClient.layer({ brokers }))))),
       )
-    }), 120_000)
+    }), 240_000)
 })

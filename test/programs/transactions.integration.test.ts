@@ -39,5 +39,5 @@ Broker.describeWithBroker("transactions on Apache Kafka", () => {
         assert.deepStrictEqual(yield* values, ["before", "after"])
         assert.strictEqual((yield* Effect.flip(one.end(true))).code, "PRODUCER_FENCED")
       }).pipe(Effect.provide(Layer.fresh(KafkaClient.layer({ brokers }))))
-    }), 120_000)
+    }), 180_000)
 })
