@@ -18,20 +18,18 @@ export type Disks =
 
 export class Brokers {
   readonly local: Local
-  readonly disks: Disks
+  disks: Disks = "limit"
   readonly #options: ReadonlyArray<string>
 
-  private constructor(local: Local, disks: Disks, options: ReadonlyArray<string>) {
+  constructor(local: Local, settings: ReadonlyArray<string>) {
     this.local = local
-    this.disks = disks
-    this.#options = options
+    this.#options = ["--nodes", "3", "--proxied", ...settings.flatMap((setting) => ["--set", setting])]
   }
 
-  static async start(local: Local, settings: ReadonlyArray<string>, diskBytes: number): Promise<Brokers> {
-    const options = ["--nodes", "3", "--proxied", ...settings.flatMap((setting) => ["--set", setting])]
-    const brokers = new Brokers(local, mountAll(local, diskBytes) ? "loop" : "limit", options)
-    await kafka("start", local, options)
-    return brokers
+  /** `diskBytes` is the size of each broker's disk. */
+  async start(diskBytes: number): Promise<void> {
+    if (mountAll(this.local, diskBytes)) this.disks = "loop"
+    await patiently(() => kafka("start", this.local, this.#options))
   }
 
   /** As the programs know them: by way of the proxy. */
@@ -70,7 +68,7 @@ export class Brokers {
   }
 
   async restart(node: number): Promise<void> {
-    await kafka("start", this.local, [...this.#options, "--only", String(node)])
+    await patiently(() => kafka("start", this.local, [...this.#options, "--only", String(node)]))
   }
 
   /** Leaves no room on a broker's disk, and answers what gives it back. */
@@ -109,6 +107,17 @@ export class Brokers {
     for (const node of nodes) await this.kill(node).catch(() => {})
     await kafka("stop", this.local)
     if (this.disks === "loop") { for (const node of nodes) unmount(join(this.local.dir, `data-${node}`)) }
+  }
+}
+
+/** The script gives up after a minute; what has started by then goes on starting. */
+const patiently = async (start: () => Promise<unknown>): Promise<void> => {
+  for (let left = 3;; left--) {
+    try {
+      return void await start()
+    } catch (error) {
+      if (left === 0) throw error
+    }
   }
 }
 

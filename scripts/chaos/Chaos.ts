@@ -1,8 +1,9 @@
 /** A run: messages and faults for a time, then a drain, then the comparison. */
+import { createInterface } from "node:readline"
 import { setTimeout as sleep } from "node:timers/promises"
 import { Checker, type Findings } from "./Checker.ts"
 import type { Run } from "./Clicks.ts"
-import { type Fault, plan } from "./Faults.ts"
+import { type Fault, once, plan } from "./Faults.ts"
 import { Load } from "./Load.ts"
 import type { Options } from "./Options.ts"
 import { Progress, type Stop } from "./Progress.ts"
@@ -80,13 +81,13 @@ export const run = async (
   say(`everything runs; the first faults come now`)
   const until = Date.now() + options.seconds * 1_000
   const slots: Array<Slot> = []
-  for (const faults of plan(new Random(options.seed), setting, options.kinds)) {
-    if (Date.now() >= until) break
+  for (const faults of (options.quick ? once : plan)(new Random(options.seed), setting, options.kinds)) {
+    if (!options.quick && Date.now() >= until) break
     const from = Date.now()
     say(faults.map(({ text }) => text).join(" + "))
     await Promise.all(faults.map((fault) => fault.run()))
     const healed = Date.now()
-    if (!await well(progress, healed, longestRecovery)) {
+    if (!await well(progress, healed, longestRecovery) && !options.quick) {
       setting.complain(
         `not all work went on within ${longestRecovery / 1_000} s after: ${faults.map(({ text }) => text).join(" + ")}`,
       )
@@ -125,7 +126,12 @@ export const run = async (
   }
   progress.close()
   say("comparing")
-  const input = { run, state: load.state, times: load.times, garbage: garbage.written }
+  const input = {
+    run,
+    state: load.state,
+    times: load.times,
+    garbage: { least: garbage.written, most: garbage.written + garbage.unknown },
+  }
   const findings = await new Checker(input, setting.foreign, setting.database.sql).check()
   return {
     run,
@@ -162,6 +168,8 @@ const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
 /** Records that no collector would write, written to the raw topic by another client now and then. */
 class Garbage {
   written = 0
+  /** Given up by that client: they may be there or not. */
+  unknown = 0
   readonly #writing: ReturnType<Setting["foreign"]["run"]>
   readonly #timer: NodeJS.Timeout
   readonly #ended: Promise<void>
@@ -169,12 +177,14 @@ class Garbage {
 
   constructor({ foreign }: Setting) {
     this.#writing = foreign.run("write", "user.clicks.raw")
-    this.#writing.stdout.on("data", (bytes: Buffer) => this.written += String(bytes).split("\n").length - 1)
-    this.#ended = new Promise((resolve) => this.#writing.once("close", () => resolve()))
-    this.#timer = setInterval(
-      () => this.#writing.stdin.write(`user-${this.#sent}\t{"number":${this.#sent++}, cut o\n`),
-      500,
-    )
+    this.#writing.stdin.on("error", () => {})
+    const lines = createInterface({ input: this.#writing.stdout })
+    lines.on("line", (line) => line === "unknown" ? this.unknown++ : this.written++)
+    this.#ended = new Promise((resolve) => lines.once("close", () => resolve()))
+    this.#timer = setInterval(() => {
+      if (this.#sent - this.written - this.unknown > 20) return
+      this.#writing.stdin.write(`user-${this.#sent}\t{"number":${this.#sent++}, cut o\n`)
+    }, 500)
   }
 
   /** Ends when everything is written. */
@@ -182,9 +192,7 @@ class Garbage {
     clearInterval(this.#timer)
     this.#writing.stdin.end()
     await this.#ended
-    if (this.written !== this.#sent) {
-      throw new Error(`${this.#sent - this.written} records could not be written to the raw topic`)
-    }
+    this.unknown = this.#sent - this.written
   }
 
   close(): void {

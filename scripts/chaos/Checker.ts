@@ -13,8 +13,8 @@ export interface Input {
   readonly state: Uint8Array
   /** How often each was sent. */
   readonly times: Uint8Array
-  /** What was written to the raw topic that is no message: the number of such records. */
-  readonly garbage: number
+  /** How many records were written to the raw topic that are no messages. */
+  readonly garbage: { readonly least: number; readonly most: number }
 }
 
 export interface Findings {
@@ -30,7 +30,7 @@ export interface Findings {
   readonly examples: Array<string>
 }
 
-const most = 20
+const mostExamples = 20
 
 export class Checker {
   readonly findings: Findings = { lost: 0, repeated: 0, wrong: 0, looked: new Map(), examples: [] }
@@ -63,7 +63,7 @@ export class Checker {
 
   #find(sort: "lost" | "repeated" | "wrong", what: string): void {
     this.findings[sort]++
-    if (this.findings.examples.length < most) this.findings.examples.push(`${sort}: ${what}`)
+    if (this.findings.examples.length < mostExamples) this.findings.examples.push(`${sort}: ${what}`)
   }
 
   /** What of a sort must be there at least, and at most. */
@@ -314,12 +314,9 @@ export class Checker {
         this.#expect(i, found[i]!, "the topics of dead letters and late clicks")
       }
     }
-    if (undecodable < garbage) {
-      this.#find("lost", `${garbage - undecodable} of ${garbage} records that are no JSON are no dead letters`)
-    }
-    if (undecodable > garbage) {
-      this.#find("repeated", `${garbage} records that are no JSON are ${undecodable} dead letters`)
-    }
+    const { least, most } = garbage
+    if (undecodable < least) this.#find("lost", `${least} records are no JSON, and ${undecodable} are dead letters`)
+    if (undecodable > most) this.#find("repeated", `${most} records are no JSON, and ${undecodable} are dead letters`)
     this.findings.looked.set("dead letters and late clicks", places.size)
     const rows = await this.#sql<Array<{ topic: string; partition: number; offset: string; reason: string }>>`
       select topic, partition, "offset", reason from dead_letters`

@@ -12,7 +12,9 @@ every message that was sent is compared with every table and every topic.
   --rate R       messages per second (2800)
   --kinds A,B    only these faults: ${kinds.join(", ")}
   --report FILE  writes the report there too, as Markdown
-  --quick        short timeouts, so that more fits into a short time; figures of stops then say nothing
+  --json FILE    writes its figures there as JSON
+  --quick        every kind of fault once, however long that takes, with short timeouts: what the tests run. How long things
+                 stop is then told and not judged
   --keep         keeps what the servers and programs have written
 
 Exit code 0: nothing lost, nothing repeated, and the goals for stops are met; 1 otherwise; 2 for a mistake on this line.`
@@ -23,6 +25,7 @@ export interface Options {
   readonly rate: number
   readonly kinds: ReadonlyArray<Kind>
   readonly report: string | undefined
+  readonly json: string | undefined
   readonly quick: boolean
   readonly keep: boolean
   /** As it was typed. */
@@ -39,6 +42,7 @@ export const read = (args: ReadonlyArray<string>): Options => {
       rate: { type: "string", default: "2800" },
       kinds: { type: "string" },
       report: { type: "string" },
+      json: { type: "string" },
       quick: { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
     },
@@ -61,8 +65,9 @@ export const read = (args: ReadonlyArray<string>): Options => {
     rate: number("rate", values.rate),
     kinds: chosen ?? kinds,
     report: values.report,
+    json: values.json,
     quick: values.quick,
     keep: values.keep,
-    command: ["npm run chaos --", ...args].join(" "),
+    command: ["npm run chaos --", ...args.map((arg) => /\s/.test(arg) ? `"${arg}"` : arg)].join(" "),
   }
 }

@@ -17,6 +17,17 @@ const lengthOf = ({ stop }: Slot): number => stop === undefined ? 0 : stop.to - 
 
 export interface Report {
   readonly markdown: string
+  readonly json: {
+    readonly sent: number
+    readonly answered: number
+    readonly lost: number
+    readonly repeated: number
+    readonly wrong: number
+    readonly examples: ReadonlyArray<string>
+    /** How often each kind of fault happened. */
+    readonly faults: Readonly<Record<string, number>>
+    readonly failures: ReadonlyArray<string>
+  }
   /** Why the run has failed. */
   readonly failures: ReadonlyArray<string>
 }
@@ -27,6 +38,7 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
   const faults = slots.reduce((sum, slot) => sum + slot.faults.length, 0)
   const alone = slots.filter((slot) => slot.faults.length === 1)
   const together = slots.filter((slot) => slot.faults.length > 1)
+  const timesOf = (kind: string) => slots.flatMap((slot) => slot.faults).filter((fault) => fault.kind === kind).length
   const ofKind = (kind: string) => alone.filter((slot) => slot.faults[0]!.kind === kind)
   const longest = (some: ReadonlyArray<Slot>) =>
     some.reduce<Slot | undefined>(
@@ -100,9 +112,7 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
     "",
     "| fault | times | alone | stop, median | longest | at |",
     "| --- | ---: | ---: | ---: | ---: | --- |",
-    ...kinds.map((kind) =>
-      row(kind, ofKind(kind), slots.flatMap((slot) => slot.faults).filter((fault) => fault.kind === kind).length)
-    ),
+    ...kinds.map((kind) => row(kind, ofKind(kind), timesOf(kind))),
     row("two at once", together, together.length),
     "",
     ...setting.ownEnds.length === 0 ? [] : [
@@ -113,6 +123,7 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
       ),
       "",
     ],
+    ...setting.notes.length === 0 ? [] : ["Noted:", "", ...setting.notes.map((one) => `- ${one}`), ""],
     ...findings.examples.length === 0 ? [] : ["Found:", "", ...findings.examples.map((one) => `- ${one}`), ""],
     failures.length === 0 ? "Nothing lost, nothing repeated, all goals met." : `Failed: ${failures.join("; ")}.`,
     "",
@@ -126,7 +137,17 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
     }.`,
     "",
   ]
-  return { markdown: lines.join("\n"), failures }
+  const json = {
+    sent,
+    answered,
+    lost: findings.lost,
+    repeated: findings.repeated,
+    wrong: findings.wrong,
+    examples: findings.examples,
+    faults: Object.fromEntries(kinds.map((kind) => [kind, timesOf(kind)])),
+    failures,
+  }
+  return { markdown: lines.join("\n"), json, failures }
 }
 
 const lastLine = (said: string): string => {

@@ -1,10 +1,10 @@
 /** Everything that is broken and what does not notice: servers, programs, network, in a directory that is gone afterwards. */
 import { mkdirSync } from "node:fs"
 import { rm } from "node:fs/promises"
-import { createServer } from "node:net"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { place } from "../../test/support/BrokerProcess.ts"
+import * as Ports from "../../test/support/Ports.ts"
 import { Brokers, nodes } from "./Brokers.ts"
 import { Database } from "./Database.ts"
 import type { Site } from "./Faults.ts"
@@ -25,6 +25,8 @@ export class Setting implements Site {
   readonly programs: ReadonlyArray<Program>
   readonly ownEnds: Array<OwnEnd> = []
   readonly complaints: Array<string> = []
+  readonly notes: Array<string> = []
+  readonly scale: number
   readonly directory: string
   readonly brokers: Brokers
   readonly database: Database
@@ -47,6 +49,7 @@ export class Setting implements Site {
     this.network = network
     this.foreign = foreign
     this.directory = brokers.local.dir
+    this.scale = options.quick ? 0.4 : 1
     this.collectors = ports.collectors
     const quick: Record<string, string> = options.quick
       ? { SESSION_TIMEOUT: "3 seconds", DATABASE_LOCK_TIMEOUT: "2 seconds" }
@@ -72,13 +75,13 @@ export class Setting implements Site {
     const local = await place()
     undo(() => options.keep ? undefined : rm(local.dir, { recursive: true, force: true }))
     const quick = options.quick ? ["group.min.session.timeout.ms=1000", "broker.session.timeout.ms=3000"] : []
-    const starting = Brokers.start(local, quick, diskBytes)
-    undo(async () => await (await starting).stop())
+    const brokers = new Brokers(local, quick)
+    undo(() => brokers.stop())
     const startingDatabase = Database.start()
     undo(async () => await (await startingDatabase).stop())
-    const [brokers, database] = await Promise.all([starting, startingDatabase])
+    const [database] = await Promise.all([startingDatabase, brokers.start(diskBytes)])
     const stores = new Map<string, number>()
-    for (let i = 1; i <= processes; i++) stores.set(`store-${i}`, await freePort())
+    for (let i = 1; i <= processes; i++) stores.set(`store-${i}`, await Ports.free())
     const listeners: ReadonlyArray<Listener> = [
       ...nodes.map((node) => ({
         port: local.port + 39 + node,
@@ -90,7 +93,7 @@ export class Setting implements Site {
     const network = await Network.open(listeners)
     undo(() => network.close())
     const collectors: Array<number> = []
-    for (let i = 0; i < processes; i++) collectors.push(await freePort())
+    for (let i = 0; i < processes; i++) collectors.push(await Ports.free())
     const foreign = await Foreign.compile(local.dir, brokers.direct)
     const setting = new Setting(brokers, database, network, foreign, { collectors, stores }, options)
     undo(() => setting.#endAll())
@@ -107,6 +110,10 @@ export class Setting implements Site {
 
   complain(what: string): void {
     this.complaints.push(what)
+  }
+
+  note(what: string): void {
+    this.notes.push(what)
   }
 
   /** Stops all programs as an operator does, and answers how they ended. */
@@ -126,14 +133,6 @@ export class Setting implements Site {
     return new Program(this.#spec(name, program), logs, (end) => this.ownEnds.push(end))
   }
 }
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer().once("error", reject).listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
-    })
-  })
 
 const answers = async (port: number): Promise<void> => {
   for (let left = 1_200; left > 0; left--) {

@@ -34,6 +34,13 @@ const undo = (): Promise<void> =>
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, () => void undo().then(() => process.exit(130)))
 }
+const fail = async (error: unknown): Promise<never> => {
+  console.error(error)
+  await undo()
+  process.exit(1)
+}
+process.on("uncaughtException", (error) => void fail(error))
+process.on("unhandledRejection", (error) => void fail(error))
 
 try {
   const add = (step: () => Promise<void> | void) => void steps.push(step)
@@ -43,9 +50,10 @@ try {
     console.warn("NO MOUNTING HERE: full disks are made by a limit on the broker's files")
   }
   const outcome = await Chaos.run(options, setting, add)
-  const { markdown, failures } = Report.make(options, setting, outcome)
+  const { markdown, json, failures } = Report.make(options, setting, outcome)
   console.log(`\n${markdown}`)
   if (options.report !== undefined) writeFileSync(options.report, markdown)
+  if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(json, undefined, 2))
   process.exitCode = failures.length === 0 ? 0 : 1
 } catch (error) {
   if (undoing === undefined) console.error(error)

@@ -56,11 +56,14 @@ export const start = async (settings: ReadonlyArray<string> = fast): Promise<Run
   )
   const ended = new Promise<void>((resolve) => server.once("exit", () => resolve()))
   for (
-    let left = 200;
+    let left = 600;
     spawnSync(join(bin, "pg_isready"), ["-h", "127.0.0.1", "-p", String(port)]).status !== 0;
     left--
   ) {
-    if (left === 0 || server.exitCode !== null) throw new Error("PostgreSQL does not answer")
+    if (left === 0 || server.exitCode !== null) {
+      server.kill("SIGKILL")
+      throw new Error("PostgreSQL does not answer")
+    }
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
   return {

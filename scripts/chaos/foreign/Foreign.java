@@ -35,7 +35,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *
  * watch BROKERS MILLIS TOPIC,... GROUP,...   until standard input ends: where topics end and groups stand, that often
  * read BROKERS TOPIC FIELD,...               committed records: partition, offset, headers' reason, and fields of the JSON
- * write BROKERS TOPIC                        the lines of standard input: a key, a tab, and a value as text
+ * write BROKERS TOPIC                        the lines of standard input: a key, a tab, and a value as text; answers the
+ *                                            offset of each, or "unknown"
  */
 public final class Foreign {
   private static final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
@@ -201,6 +202,8 @@ public final class Foreign {
     settings.put("bootstrap.servers", brokers);
     settings.put("acks", "all");
     settings.put("enable.idempotence", true);
+    settings.put("delivery.timeout.ms", 300_000);
+    settings.put("max.block.ms", 300_000);
     settings.put("key.serializer", ByteArraySerializer.class.getName());
     settings.put("value.serializer", ByteArraySerializer.class.getName());
     try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(settings);
@@ -209,8 +212,11 @@ public final class Foreign {
         int tab = line.indexOf('\t');
         byte[] key = line.substring(0, tab).getBytes(StandardCharsets.UTF_8);
         byte[] value = line.substring(tab + 1).getBytes(StandardCharsets.UTF_8);
-        long offset = producer.send(new ProducerRecord<>(topic, key, value)).get().offset();
-        out.println(offset);
+        try {
+          out.println(producer.send(new ProducerRecord<>(topic, key, value)).get().offset());
+        } catch (ExecutionException | RuntimeException givenUp) {
+          out.println("unknown");
+        }
       }
     }
   }
