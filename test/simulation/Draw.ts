@@ -139,6 +139,32 @@ export const chaos = (
   return [...faults, ...schedule.slice(0, began), ...starts, ...schedule.slice(began)]
 }
 
+/** Programs that die, one of them at least, at any call of any commit; the input comes a few records at a time. */
+export const deaths = (
+  dice: Dice,
+  { pipelines }: Pick<System, "pipelines">,
+  input: ReadonlyArray<Fed>,
+): ReadonlyArray<Decision> => {
+  const faults = dice.list(1, 3, (i): Decision => ({
+    do: "fault",
+    who: { pipeline: dice.pick(pipelines).name, nth: i + 1 },
+    call: dice.pick(dice.int(0, 4) === 0 ? operations : commitPath),
+    n: dice.int(1, 4),
+    kind: dice.pick(["crash before", "crash after", "crash after", "answer lost"]),
+  }))
+  const killed = dice.int(0, input.length - 1)
+  const who = { pipeline: dice.pick(pipelines).name, nth: 1 }
+  return [
+    ...faults,
+    ...pipelines.map(({ name }): Decision => ({ do: "start", pipeline: name })),
+    ...input.flatMap((record, i): ReadonlyArray<Decision> => [
+      { do: "feed", record },
+      ...i % 10 === 9 ? [{ do: "wait", millis: dice.pick([60, 110, 160]) } as const] : [],
+      ...i === killed ? [{ do: "kill", who } as const] : [],
+    ]),
+  ]
+}
+
 /** The input in three parts, with time for a commit between them, and programs that are stopped in the end. */
 export const calm = (
   { pipelines }: Pick<System, "pipelines">,
