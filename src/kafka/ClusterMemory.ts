@@ -6,7 +6,7 @@
  * protocol), on the clock of the layer. Two runs that make the same requests at the same times get the same answers:
  * all ids are counted, after one that is drawn from Effect's `Random`. Memory is bounded by the topics' own retention. Nothing survives the layer's scope.
  *
- * It differs from a cluster where that cannot be observed through the port, and in this: replicas never lag, segments
+ * It differs from a cluster where that cannot be observed through the port, and in this: replicas lag only where `replicationLag` says so, segments
  * are smaller (so retention is finer), compaction also writes what is left into fewer batches, a transaction that takes
  * too long is aborted at once and not at the next sweep, and positions of idle groups never expire.
  */
@@ -33,6 +33,11 @@ export interface Options {
   readonly nodes?: number
   /** How long after EndTxn answers the markers are written; 0 unless given: before the next request is answered. */
   readonly markerDelay?: Duration.Input
+  /**
+   * How long followers take to have what a leader appended; 0 unless given. Until then nothing of it is acknowledged or
+   * read, and a restart of the leader loses it.
+   */
+  readonly replicationLag?: Duration.Input
   /** How often expired and compactable data is looked for; 5 minutes unless given. Sizes hold at all times. */
   readonly retentionInterval?: Duration.Input
   /** How long a new group waits for more members; not at all unless given (a broker's default is 3 seconds). */
@@ -68,6 +73,12 @@ export class Control extends Context.Service<Control, {
   truncate(where: TopicPartition, offset: number): Effect.Effect<void, KafkaError>
   /** Adds partitions to a topic, so that it has so many, as an operator does. */
   grow(topic: string, partitions: number): Effect.Effect<void, KafkaError>
+  /**
+   * Restarts a broker that dies without what only it has: records and markers that its followers do not have yet are lost,
+   * writers that wait for it hear of a broken connection, and another replica leads where there is one. Answers how many
+   * batches and markers were lost. Coordinators lose nothing: that is a refused request.
+   */
+  restart(node: number): Effect.Effect<number, KafkaError>
   /** Makes another broker the leader of a partition. */
   lead(where: TopicPartition, node: number): Effect.Effect<void, KafkaError>
   /** Transactions that are open or being completed. */
@@ -88,6 +99,7 @@ export const layer = (options: Options = {}): Layer.Layer<Cluster | Control> =>
       clusterId,
       nodes: options.nodes ?? 1,
       markerDelay: millis(options.markerDelay, 0),
+      replicationLag: millis(options.replicationLag, 0),
       retentionInterval: millis(options.retentionInterval, 300_000),
       initialRebalanceDelay: millis(options.initialRebalanceDelay, 0),
       minSessionTimeout: millis(options.minSessionTimeout, 6_000),
@@ -179,7 +191,11 @@ const cluster = (broker: Broker, door: Door, clusterId: string, nodes: number): 
     listOffsets: (partitions, at, isolation) =>
       door.ask("ListOffsets", () => broker.listOffsets(partitions, at, isolation)),
     fetch: (request) => fetch(broker, door, request),
-    produce: (request) => door.ask("Produce", (now) => broker.produce(request, now)),
+    produce: (request) =>
+      broker.replication.isImmediate
+        ? door.ask("Produce", (now) => broker.produce(request, now))
+        : door.await("Produce", (now, reply) =>
+          broker.replication.acknowledge(request, broker.produce(request, now), now, reply)),
     initProducerId: (transactionalId, timeout, current) =>
       door.ask(
         "InitProducerId",
@@ -257,6 +273,7 @@ const control = (broker: Broker, door: Door): Control["Service"] => {
     })),
     truncate: (where, offset) => door.ask("Control", (now) => topics.get(where).log.truncate(offset, now)),
     grow: (topic, partitions) => door.ask("Control", () => topics.grow(topic, partitions)),
+    restart: (node) => door.ask("Control", (now) => broker.replication.restart(topics, node, now)),
     lead: (where, node) => door.ask("Control", () => topics.lead(where, node)),
     openTransactions: Effect.orDie(door.ask("Control", () => transactions.open)),
     kick: (group, memberId) => door.ask("Control", (now) => groups.expire(group, memberId, now)),

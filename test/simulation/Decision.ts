@@ -25,7 +25,16 @@ export type Statement = "Begin" | "Query" | "Commit"
 
 /** What happens to one call. */
 export type AtCall =
-  | { readonly kind: "crash before" | "crash after" | "unreachable" | "answer lost" | "silence" | "silence after" }
+  | {
+    readonly kind:
+      | "crash before"
+      | "crash after"
+      | "unreachable"
+      | "answer lost"
+      | "brokers restart"
+      | "silence"
+      | "silence after"
+  }
   | { readonly kind: "refused" | "refused for good"; readonly code: string }
   | { readonly kind: "delay" | "late"; readonly millis: number }
   | { readonly kind: "some partitions only"; readonly odd: boolean }

@@ -48,6 +48,7 @@ const atCall = (dice: Dice, call: Operation): AtCall =>
     () => passing(dice, call),
     () => ({ kind: "delay", millis: dice.pick([30, 300, 1_500]) }),
     () => ({ kind: "delay", millis: dice.pick([30, 300, 1_500]) }),
+    () => ({ kind: call === "Produce" ? "brokers restart" : "answer lost" }),
     () => ({ kind: "frozen", millis: dice.pick([1_500, 3_500, 8_000]) }),
     () => mayComeLate(call) ? { kind: "late", millis: dice.pick([200, 1_500]) } : { kind: "unreachable" },
     () => ({ kind: dice.pick(["silence", "silence after"] as const) }),

@@ -18,6 +18,8 @@ export interface Surroundings {
   readonly runner: Partial<Runner.Options>
   /** The brokers, as programs reach them; a defect may be planted here. */
   readonly cluster: Cluster["Service"]
+  /** Restarts all brokers a moment from now, when followers do not have yet what is being written. */
+  restartSoon(): void
   /** What else pipelines need of a program's own: its connection to the database. */
   services(program: Program): Context.Context<never>
 }
@@ -26,7 +28,12 @@ export interface Surroundings {
 export const sessionTimeout = 2_000
 
 /** The brokers of runs allow that short a session. */
-export const brokers: ClusterMemory.Options = { minSessionTimeout: 1_000, markerDelay: 20 }
+export const brokers: ClusterMemory.Options = {
+  nodes: 3,
+  minSessionTimeout: 1_000,
+  markerDelay: 20,
+  replicationLag: 20,
+}
 
 const runnerOptions: Partial<Runner.Options> = {
   sessionTimeout,
@@ -215,6 +222,9 @@ export class Program {
       case "some partitions only":
         this.count("partitions reordered")
         return Faults.refusePartitions("NOT_LEADER_OR_FOLLOWER", ({ partition }) => (partition % 2 === 1) === fault.odd)
+      case "brokers restart":
+        this.#around.restartSoon()
+        return Faults.delay(0)
       case "frozen":
         this.freeze(fault.millis)
         return Faults.delay(fault.millis)

@@ -76,9 +76,16 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   const clock = yield* Clock.clockWith(Effect.succeed)
   const tally = new Tally()
   const database = system.database?.(clock)
+  const context = yield* Effect.context<never>()
+  const restart = (node: number) =>
+    Effect.map(control.restart(node), (lost) => lost > 0 ? tally.add("broker restarted with loss") : undefined)
   const around: Surroundings = {
     tally,
     runner: {},
+    restartSoon: () => {
+      const all = Effect.forEach([1, 2, 3], restart, { discard: true })
+      Effect.runForkWith(context)(Effect.delay(all, 10))
+    },
     cluster: system.plant?.(cluster) ?? cluster,
     services: (program) => database?.services(program) ?? Context.empty(),
   }
@@ -146,7 +153,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
         return yield* start(pipeline)
       }
       case "restart broker":
-        return
+        return yield* restart(decision.node)
       case "fault":
         return
     }
@@ -180,7 +187,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
     }
   })
 
-  yield* Admin.createTopics(system.topics)
+  yield* Admin.createTopics(system.topics, { replicationFactor: 3 })
   const input: Array<Fed> = []
   for (let i = 0; i < decisions.length;) {
     const decision = decisions[i]!

@@ -20,6 +20,7 @@ import { Groups } from "./Groups.ts"
 import type { Log } from "./Log.ts"
 import { Offsets } from "./Offsets.ts"
 import { attempt, Refusal } from "./Refusal.ts"
+import { Replication } from "./Replication.ts"
 import { Timers } from "./Timers.ts"
 import { Topics } from "./Topics.ts"
 import { type Decision, type Participant, Transactions } from "./Transactions.ts"
@@ -27,6 +28,7 @@ import { type Decision, type Participant, Transactions } from "./Transactions.ts
 export interface Options {
   readonly nodes: number
   readonly markerDelay: number
+  readonly replicationLag: number
   readonly retentionInterval: number
   readonly initialRebalanceDelay: number
   readonly clusterId: string
@@ -40,9 +42,11 @@ export class Broker {
   readonly transactions: Transactions
   readonly offsets = new Offsets()
   readonly groups: Groups
+  readonly replication: Replication
 
   constructor(options: Options) {
     const { timers } = this
+    this.replication = new Replication(timers, options.replicationLag)
     this.topics = new Topics(options.nodes, options.clusterId, timers, options.retentionInterval)
     this.groups = new Groups({ ...options, timers })
     this.transactions = new Transactions({
@@ -153,7 +157,9 @@ export class Broker {
     if (transactionalId !== null && producer !== undefined && !log.producers.hasOpen(producer.producerId)) {
       this.#verify({ transactionalId, ...producer }, log)
     }
+    const from = log.end
     const offset = log.append(records, producer, transactionalId !== null && producer !== undefined, now)
+    this.replication.appended(log, from, now)
     retention.appended(now)
     return offset
   }
@@ -169,7 +175,9 @@ export class Broker {
     if ("group" in participant) return this.offsets.complete(participant.group, producer.producerId, decision)
     if (!this.topics.has(participant)) return
     const { log, retention } = this.topics.get(participant)
+    const from = log.end
     log.mark(producer.producerId, producer.producerEpoch, decision, now)
+    this.replication.appended(log, from, now, { producer, decision })
     retention.appended(now)
   }
 }
@@ -186,7 +194,7 @@ const unreadable = ({ topic, partition }: TopicPartition, { code }: Refusal): Fe
 })
 
 const offsetAt = (log: Log, at: OffsetAt, isolation: Isolation): number => {
-  const end = isolation === "read_committed" ? log.lastStable : log.end
+  const end = isolation === "read_committed" ? log.lastStable : log.highWatermark
   if (at === "earliest") return log.start
   if (at === "latest") return end
   const offset = log.offsetAt(at)

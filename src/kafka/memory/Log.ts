@@ -1,6 +1,6 @@
 /**
  * One partition's log: record batches and markers at growing offsets, with gaps where markers stood or compaction took
- * something away. There are no replicas that could lag, so the high watermark is the end of the log.
+ * something away. Its high watermark is its end, unless followers lag (`Replication`).
  */
 import type { FetchedPartition, Records, TopicPartition } from "../Cluster.ts"
 import { type Readable, readable } from "../ReadCommitted.ts"
@@ -43,6 +43,8 @@ export class Log implements TopicPartition {
   #aborted: Array<Aborted> = []
   #start = 0
   #end = 0
+  /** From where on followers have nothing yet, where they lag. */
+  #unreplicated: number | undefined
   #size = 0
 
   constructor(topic: string, partition: number, config: TopicConfig) {
@@ -56,9 +58,21 @@ export class Log implements TopicPartition {
     return this.#start
   }
 
-  /** The offset of the next record, and the high watermark. */
+  /** The offset of the next record. */
   get end(): number {
     return this.#end
+  }
+
+  /** What followers have ends here: nobody reads further. */
+  get highWatermark(): number {
+    return this.#unreplicated ?? this.#end
+  }
+
+  /** Tells from where on followers have nothing; nothing where they have all. */
+  replicated(upTo: number | undefined): void {
+    const stable = this.lastStable
+    this.#unreplicated = upTo
+    this.#wakeAbove(stable)
   }
 
   /** Bytes in Kafka's format. */
@@ -78,7 +92,7 @@ export class Log implements TopicPartition {
   /** Every transaction that begins below is decided. */
   get lastStable(): number {
     const first = this.producers.firstUnstable
-    return first === undefined ? this.#end : Math.max(first, this.#start)
+    return first === undefined ? this.highWatermark : Math.max(Math.min(first, this.highWatermark), this.#start)
   }
 
   /** Writes one batch and answers its base offset; that of the batch written before where this one repeats it. */
@@ -204,7 +218,7 @@ export class Log implements TopicPartition {
       topic: this.topic,
       partition: this.partition,
       error: null,
-      highWatermark: this.#end,
+      highWatermark: this.highWatermark,
       lastStableOffset: this.lastStable,
       logStartOffset: this.#start,
       aborted,
