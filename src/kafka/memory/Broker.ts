@@ -176,8 +176,8 @@ export class Broker {
     if (!this.topics.has(participant)) return
     const { log, retention } = this.topics.get(participant)
     const from = log.end
-    log.mark(producer.producerId, producer.producerEpoch, decision, now)
-    this.replication.appended(log, from, now, { producer, decision })
+    const began = log.mark(producer.producerId, producer.producerEpoch, decision, now)
+    this.replication.appended(log, from, now, { producer, decision, began })
     retention.appended(now)
   }
 }

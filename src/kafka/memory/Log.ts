@@ -45,6 +45,8 @@ export class Log implements TopicPartition {
   #end = 0
   /** From where on followers have nothing yet, where they lag. */
   #unreplicated: number | undefined
+  /** Where the first transaction begins whose marker followers do not have yet. */
+  #undecided = Infinity
   #size = 0
 
   constructor(topic: string, partition: number, config: TopicConfig) {
@@ -68,10 +70,11 @@ export class Log implements TopicPartition {
     return this.#unreplicated ?? this.#end
   }
 
-  /** Tells from where on followers have nothing; nothing where they have all. */
-  replicated(upTo: number | undefined): void {
+  /** Tells from where on followers have nothing (nothing where they have all), and which transaction is undecided for them. */
+  replicated(upTo: number | undefined, undecided = Infinity): void {
     const stable = this.lastStable
     this.#unreplicated = upTo
+    this.#undecided = undecided
     this.#wakeAbove(stable)
   }
 
@@ -91,8 +94,8 @@ export class Log implements TopicPartition {
 
   /** Every transaction that begins below is decided. */
   get lastStable(): number {
-    const first = this.producers.firstUnstable
-    return first === undefined ? this.highWatermark : Math.max(Math.min(first, this.highWatermark), this.#start)
+    const first = Math.min(this.producers.firstUnstable ?? Infinity, this.#undecided)
+    return first >= this.highWatermark ? this.highWatermark : Math.max(first, this.#start)
   }
 
   /** Writes one batch and answers its base offset; that of the batch written before where this one repeats it. */
@@ -110,8 +113,8 @@ export class Log implements TopicPartition {
     return batch.baseOffset
   }
 
-  /** Ends a producer's transaction with a marker. */
-  mark(producerId: number, producerEpoch: number, decision: "commit" | "abort", now: number): void {
+  /** Ends a producer's transaction with a marker, and answers where it began. */
+  mark(producerId: number, producerEpoch: number, decision: "commit" | "abort", now: number): number | undefined {
     const stable = this.lastStable
     const firstOffset = this.producers.ended(producerId, producerEpoch, now)
     const batch = marker({ producerId, producerEpoch, baseSequence: -1, transactional: true }, decision, now)
@@ -119,6 +122,7 @@ export class Log implements TopicPartition {
     this.#write(batch)
     this.#ended(batch, firstOffset)
     this.#wakeAbove(stable)
+    return firstOffset
   }
 
   /**

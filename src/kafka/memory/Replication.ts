@@ -13,10 +13,17 @@ import type { Timer, Timers } from "./Timers.ts"
 import type { Topics } from "./Topics.ts"
 import type { Decision } from "./Transactions.ts"
 
+interface Marker {
+  readonly producer: ProducerIdentity
+  readonly decision: Decision
+  /** Where its transaction begins in the partition. */
+  readonly began: number | undefined
+}
+
 interface Pending {
   readonly from: number
   readonly timer: Timer
-  readonly marker?: { readonly producer: ProducerIdentity; readonly decision: Decision }
+  readonly marker?: Marker
 }
 
 interface Waiting {
@@ -42,16 +49,16 @@ export class Replication {
   }
 
   /** Holds back what was appended from `from` on until followers have it. */
-  appended(log: Log, from: number, now: number, marker?: Pending["marker"]): void {
+  appended(log: Log, from: number, now: number, marker?: Marker): void {
     if (this.isImmediate || from >= log.end) return
     const pending = this.#pending.get(log) ?? []
     this.#pending.set(log, pending)
     const timer = this.#timers.schedule(now + this.#lag, () => {
       pending.shift()
-      log.replicated(pending[0]?.from)
+      tell(log, pending)
     })
     pending.push({ from, timer, ...marker !== undefined && { marker } })
-    log.replicated(pending[0]!.from)
+    tell(log, pending)
   }
 
   /** Acknowledges what was produced once followers have it. */
@@ -101,9 +108,12 @@ export class Replication {
     for (const { marker } of pending) {
       if (marker === undefined) continue
       const from = log.end
-      log.mark(marker.producer.producerId, marker.producer.producerEpoch, marker.decision, now)
-      this.appended(log, from, now, marker)
+      const began = log.mark(marker.producer.producerId, marker.producer.producerEpoch, marker.decision, now)
+      this.appended(log, from, now, { ...marker, began })
     }
     return pending.length
   }
 }
+
+const tell = (log: Log, pending: ReadonlyArray<Pending>): void =>
+  log.replicated(pending[0]?.from, Math.min(...pending.map(({ marker }) => marker?.began ?? Infinity)))
