@@ -17,3 +17,4 @@ export { forget, resumeShadow, shadow, type ShadowOptions } from "./replay/Shado
 export { type Diff, diff, type Difference, type DiffOptions, type TopicDiff } from "./replay/Diff.ts"
 export { cutOver, type CutOverOptions } from "./replay/CutOver.ts"
 export { JournalError, type ReplayFailure, ReplayRefused } from "./replay/ReplayError.ts"
+export { compared, planned } from "./replay/Table.ts"

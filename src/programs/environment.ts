@@ -222,7 +222,7 @@ const echo = 0.5
 /**
  * Reads the settings and runs the program. The first SIGINT, SIGTERM or SIGHUP interrupts it, so that it finishes what is at hand
  * and the process ends with 0, or with what `process.exitCode` says; a second one ends it at once with 130. A failure is told
- * in its own words, and ends it with 1.
+ * in its own words, and ends it with its `exitCode`, which is 1 where it has none.
  */
 export const run = <const S extends Readonly<Record<string, Settings.Setting<unknown>>>, E extends Error>(
   name: string,
@@ -257,6 +257,10 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
     const error = Cause.squash(exit.cause)
     const fails = Cause.hasFails(exit.cause)
     console.error(fails && error instanceof Error ? `${name}: ${error.message}` : Cause.pretty(exit.cause))
-    process.exit(1)
+    process.exit(fails && error instanceof Error ? exitCodeOf(error) : 1)
   })
 }
+
+/** Errors that a script must tell apart say what their program ends with. */
+const exitCodeOf = (error: Error): number =>
+  "exitCode" in error && typeof error.exitCode === "number" ? error.exitCode : 1

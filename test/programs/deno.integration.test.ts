@@ -83,6 +83,14 @@ Broker.describeWithBroker("programs under Deno", () => {
         const none = yield* open.ended
         assert.strictEqual(none.code, 0, none.output)
         assert.include(none.output, "no such transaction is open")
+        const replay = yield* Program.start("replay", {
+          runtime: "deno",
+          args: ["plan", "averages", "--from", "earliest", "--reset-state"],
+          env,
+        })
+        const planned = yield* replay.ended
+        assert.strictEqual(planned.code, 0, planned.output)
+        assert.include(planned.output, "payments.average-by-user will be written again")
 
         for (const program of programs) yield* program.signal("SIGTERM")
         for (const program of programs) {

@@ -47,7 +47,7 @@ export const follow = Effect.fnUntraced(function* <R>(
   const endOf = new Map(ends.map((end) => [placeOf(end), end.offset]))
   const startOf = new Map(starts.map((start) => [placeOf(start), start.offset]))
   const total = ends.reduce((sum, end) => sum + end.offset - startOf.get(placeOf(end))!, 0)
-  const done = Effect.map(positionsOf(pipeline, plan, ends), (positions) =>
+  const done = Effect.map(positionsOf(pipeline, plan, ends, true), (positions) =>
     ends.reduce((sum, end) => {
       const start = startOf.get(placeOf(end))!
       return sum + Math.min(Math.max(positions.get(placeOf(end)) ?? start, start), end.offset) - start

@@ -27,6 +27,9 @@ export const parse = (text: string): Result.Result<From, string> => {
     const at = Date.parse(text)
     return Number.isNaN(at) ? Result.fail(`${text} is no time`) : Result.succeed(time(at))
   }
+  if (/^\d{4}-\d\d-\d\dT/.test(text)) {
+    return Result.fail(`${text} is no time with its zone, such as 2026-05-17T10:00:00Z`)
+  }
   const named = new Map<string, Map<number, number>>()
   for (const part of text.split(",")) {
     const match = /^([\w.-]+):(\d+):(\d+)$/.exec(part.trim())

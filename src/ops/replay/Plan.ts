@@ -127,7 +127,9 @@ const made = Effect.fnUntraced(function* <R>(pipeline: Any<R>, { from, to, group
       )
     }
     const begin = Math.max(first, Math.min(wanted, position ?? wanted))
-    const until = kind === "input" ? Math.min(endings?.get(place) ?? position ?? end, end) : Math.max(begin, stands)
+    const until = kind !== "input" || endings === undefined
+      ? Math.max(begin, Math.min(position ?? end, end))
+      : Math.min(endings.get(place) ?? position ?? end, end)
     if (until < begin) {
       return yield* refuse(
         "Positions",
@@ -196,16 +198,20 @@ const known = (
   return Effect.void
 }
 
-/** Where a pipeline stands, by `topic/partition`: in its database where it keeps positions there, else in its group. */
+/**
+ * Where a pipeline stands, by `topic/partition`: in its database where it keeps positions there, else in its group. What a
+ * transaction is about to move is left out with `stable`: it may be decided already, and not show yet.
+ */
 export const positionsOf = Effect.fnUntraced(function* <R>(
   pipeline: Any<R>,
   plan: PipelinePlan,
   reads: ReadonlyArray<{ readonly topic: string; readonly partition: number }>,
+  stable = false,
 ) {
   const cluster = yield* Cluster
   const positions = new Map<string, number>()
   const committed = yield* patiently(
-    cluster.offsetFetch(plan.group, reads.map(({ topic, partition }) => ({ topic, partition })), false),
+    cluster.offsetFetch(plan.group, reads.map(({ topic, partition }) => ({ topic, partition })), stable),
     30_000,
   )
   for (const one of committed) if (one.error === null && one.offset >= 0) positions.set(placeOf(one), one.offset)

@@ -60,7 +60,7 @@ export const shadow = <R>(pipeline: Any<R>, options: ShadowOptions): Effect.Effe
           partition,
           // Its own topics begin empty.
           offset: kind === "input" ? from : 0,
-          below: kind === "input" ? Math.max(from, ends.get(placeOf({ topic, partition })) ?? from) : everything,
+          below: everything,
         })),
         ends: inputs.map(({ topic, partition, from }) => (
           { topic, partition, offset: Math.max(from, ends.get(placeOf({ topic, partition })) ?? from) }
@@ -76,7 +76,7 @@ export const shadow = <R>(pipeline: Any<R>, options: ShadowOptions): Effect.Effe
     asFailure,
   ) as Effect.Effect<Entry, ReplayFailure, Needs<R>>
 
-/** An offset that no record has: all of a topic is replayed. */
+/** An offset that no record has: all that a shadow reads is replayed, also where it goes on later. */
 const everything = Number.MAX_SAFE_INTEGER
 
 /**
@@ -170,11 +170,12 @@ const standing = Effect.fnUntraced(function* <R>(
   const plan = planOf(pipeline, { group })
   const outputs = yield* outputsOf(plan)
   const look = positionsOf(pipeline, plan, inputs)
+  const lookStable = positionsOf(pipeline, plan, inputs, true)
   for (let tries = 1;; tries++) {
     const positions = yield* look
     const ends = yield* From.listed(cluster, outputs, "latest")
     const all = yield* From.listed(cluster, outputs, "latest", "read_uncommitted")
-    const after = yield* look
+    const after = yield* lookStable
     const isExact = Array.from(positions).every(([place, at]) => after.get(place) === at) &&
       Array.from(ends).every(([place, end]) => all.get(place) === end)
     if (isExact || tries === stillnessTries) {
