@@ -1,6 +1,6 @@
 /** Replays of the clickstream on Apache Kafka and Postgres, by the program. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Redacted } from "effect"
+import { Effect, Fiber, Layer, Redacted, Schedule } from "effect"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -77,7 +77,8 @@ Broker.describeWithBroker("replay on Apache Kafka and Postgres", () => {
             hashKey: Redacted.make("only for tests"),
             program: { name: "test", version: "0" },
             progress: () => {},
-          })
+            // Leaders of topics that were just made may not know of it yet.
+          }).pipe(Effect.retry({ schedule: Schedule.spaced("1 second"), times: 10 }))
           const process = Effect.gen(function* () {
             const pipelines = [enriching, count(naming, { grace: "10 minutes" }), ...storing]
             const running = yield* Effect.forkChild(
