@@ -96,17 +96,17 @@ Broker.describeWithBroker("replay on Apache Kafka and Postgres", () => {
           assert.isAbove(before.length, 100_000)
 
           // In place: what is missing in a table comes back, and nothing is there twice.
-          const plan = JSON.parse(yield* answers(0, "plan", "store-clicks", "--from", "earliest", "--json"))
-          assert.match(plan.sink.idempotentBy, /clicks by event_id/)
+          const plan = yield* Replay.plan(storing[0], { from: Replay.earliest })
+          assert.match(plan.sink!.idempotentBy!, /clicks by event_id/)
           yield* Effect.promise(() => sql.unsafe(`delete from ${table} where event_id < '8'`))
           assert.notStrictEqual(yield* tables, before)
           const file = join(dir, "clicks.json")
           yield* answers(0, "run", "store-clicks", "--from", "earliest", "--file", file)
           assert.strictEqual(yield* tables, before)
-          for (const pipeline of storing.slice(1, 3)) {
+          yield* Effect.forEach(storing.slice(1, 3), (pipeline) => {
             const journal = Replay.file(join(dir, `${pipeline.name}.json`))
-            yield* Replay.run(pipeline, { from: Replay.earliest, journal })
-          }
+            return Replay.run(pipeline, { from: Replay.earliest, journal })
+          }, { concurrency: "unbounded" })
           assert.strictEqual(yield* tables, before)
           assert.include(yield* answers(0, "undo", file), "is undone")
 

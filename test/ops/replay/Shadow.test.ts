@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import { Contents, Replay } from "../../../src/index.ts"
 import * as Faults from "../../../src/kafka/Faults.ts"
 import * as Simulation from "../../support/Simulation.ts"
-import { Copies, payments, sums, topics, Totals, totals } from "./Totals.ts"
+import { Copies, type Payment, payments, sums, topics, Totals, totals } from "./Totals.ts"
 import * as World from "./World.ts"
 
 const right = totals(({ cents }) => cents)
@@ -110,4 +110,49 @@ describe("a shadow", () => {
         assert.strictEqual(differences, 0, `dies ${at} ${operation} ${count}`)
       }
     }), 120_000)
+
+  it.effect(
+    "that is cut over by a program that dies at any step has taken the place whole, or not at all",
+    () =>
+      Effect.gen(function* () {
+        const matters = ({ operation }: Faults.Call) =>
+          ["InitProducerId", "OffsetCommit", "Produce", "TxnOffsetCommit", "EndTxn", "LeaveGroup"].includes(operation)
+        const attempt = (fault: (kill: Effect.Effect<void>) => Faults.Plan, undone: boolean) =>
+          World.world(topics)(Effect.gen(function* () {
+            yield* Simulation.feed(payments(0, 20))
+            yield* World.process(wrong)
+            const shadow = yield* World.passing(
+              Replay.shadow(right, { from: Replay.earliest, journal: World.journal(), run }),
+            )
+            const journal = World.journal()
+            const { exit, calls } = yield* World.through(Replay.cutOver(right, shadow, { journal }), fault)
+            yield* Simulation.pass(15_000, 500)
+            if (exit === "died" && undone && journal.saved.length > 0) {
+              yield* World.passing(Replay.undo(right, journal.last(), { journal }))
+            }
+            // Who starts first after it counts right, whichever state it finds: all of the old one, or all of the new one.
+            yield* Simulation.feed(payments(20, 40))
+            yield* World.process(right)
+            const { ben, ...rest } = yield* World.passing(totalsNow)
+            return { calls, ben: ben!, rest, died: exit === "died" }
+          }))
+        const { calls, ben: mended } = yield* attempt(() => Faults.none, false)
+        const { ben: all, ...others } = sums(40)
+        assert.strictEqual(mended, all)
+        const few = payments(0, 20).filter(({ value }) => {
+          const { customer, cents } = JSON.parse(value) as Payment
+          return customer === "ben" && cents > 120
+        })
+        assert.isNotEmpty(few)
+        for (const [i, { operation, count }] of calls.filter(matters).entries()) {
+          const fault = i % 2 === 0 ? Faults.crash : Faults.crashAfter
+          const undone = i % 3 === 0
+          const { ben, rest } = yield* attempt((kill) => Faults.at(operation, count, fault(kill)), undone)
+          const at = `dies ${i % 2 === 0 ? "before" : "after"} ${operation} ${count}`
+          assert.deepStrictEqual(rest, others, at)
+          assert.include(undone ? [all! - few.length] : [all!, all! - few.length], ben, at)
+        }
+      }),
+    120_000,
+  )
 })

@@ -43,7 +43,7 @@ export const Copies = Topic.make({
   schema: Payment,
   key: ["customer", (payment: Payment) => payment.customer],
 })
-const Refused = Topic.bytes({ ...about, name: "payments.refused" })
+export const Refused = Topic.bytes({ ...about, name: "payments.refused" })
 export const topics = [Payments, ByCustomer, Totals, Copies, Refused]
 
 /** `counted` is what a version takes a payment for. */
