@@ -24,14 +24,15 @@ export const make = Effect.fnUntraced(function* (
 
   const attempt = Semaphore.withPermits(asking, 1)(Effect.suspend(() => {
     const positions = [...waiting]
-    if (member === undefined || positions.length === 0) return Effect.void
-    const offsets = positions.map(([, { topic, partition, next }]) => ({
-      topic,
-      partition,
-      offset: next,
-      metadata: "",
+    const shownBy = member
+    if (shownBy === undefined || positions.length === 0) return Effect.void
+    const offsets = positions.map(([, position]) => ({
+      topic: position.topic,
+      partition: position.partition,
+      offset: position.next,
+      metadata: metadataOf(position, shownBy),
     }))
-    return Effect.matchEffect(cluster.offsetCommit(member, offsets), {
+    return Effect.matchEffect(cluster.offsetCommit(shownBy, offsets), {
       onSuccess: () => Effect.sync(() => settle(positions)),
       // Whoever has the partitions now shows them.
       onFailure: ({ code }) => Effect.sync(() => stale.has(code) ? settle(positions) : Latch.openUnsafe(due)),

@@ -477,6 +477,14 @@ Database.describeWithDatabase("Postgres.exactlyOnce on a server", () => {
         const first = yield* start(setting.url, setting.connections)
         yield* check(setting, 30)
         const cluster = yield* Cluster
+        const { topics: [was] } = yield* cluster.metadata(["readings"])
+        yield* until(
+          "the group is told of which topic its positions are",
+          Effect.map(
+            cluster.offsetFetch("store", [{ topic: "readings", partition: 0 }], true),
+            ([shown]) => shown!.metadata.includes(was!.id),
+          ),
+        )
         yield* cluster.deleteTopics(["readings"])
         yield* Effect.sleep("100 millis")
         yield* Admin.createTopics([Readings])
