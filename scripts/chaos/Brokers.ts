@@ -82,23 +82,15 @@ export class Brokers {
       }
     }
     const directory = join(this.local.dir, `data-${node}`)
-    const file = join(directory, "..", `data-${node}`, "filling.tmp")
-    const { bavail, bsize } = await statfs(directory)
-    await promisify(execFile)("fallocate", ["-l", String(Math.max(1, bavail * bsize)), file]).catch(() => {})
+    const file = join(directory, "filling.tmp")
+    await reserve(directory, file)
+    // What is left are the last blocks, which others would find.
     const rest = await open(file, "a")
-    try {
-      for (let size = 1024 * 1024; size >= 512; size >>= 1) {
-        for (;;) {
-          try {
-            await rest.write(Buffer.alloc(size))
-          } catch {
-            break
-          }
-        }
-      }
-    } finally {
-      await rest.close()
+    for (let size = 64 * 1024; size >= 512;) {
+      const isWritten = await rest.write(Buffer.alloc(size)).then(() => true, () => false)
+      if (!isWritten) size >>= 1
     }
+    await rest.close().catch(() => {})
     return () => rmSync(file, { force: true })
   }
 
@@ -118,6 +110,20 @@ const patiently = async (start: () => Promise<unknown>): Promise<void> => {
     } catch (error) {
       if (left === 0) throw error
     }
+  }
+}
+
+/** Takes nearly all that is free, without writing it. */
+const reserve = async (directory: string, file: string): Promise<void> => {
+  let size = 0
+  for (let part = 1; part > 0.01;) {
+    const { bavail, bsize } = await statfs(directory)
+    const wanted = Math.floor(bavail * bsize * part)
+    if (wanted < 1024 * 1024) return
+    const isTaken = await promisify(execFile)("fallocate", ["-o", String(size), "-l", String(wanted), file])
+      .then(() => true, () => false)
+    if (isTaken) size += wanted
+    else part /= 2
   }
 }
 

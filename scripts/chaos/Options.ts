@@ -11,6 +11,7 @@ every message that was sent is compared with every table and every topic.
   --seed S       draws faults and messages (1)
   --rate R       messages per second (2800)
   --kinds A,B    only these faults: ${kinds.join(", ")}
+  --set NAME=VALUE   a setting of the programs, any number of times
   --report FILE  writes the report there too, as Markdown
   --json FILE    writes its figures there as JSON
   --quick        every kind of fault once, however long that takes, with short timeouts: what the tests run. How long things
@@ -24,6 +25,7 @@ export interface Options {
   readonly seed: number
   readonly rate: number
   readonly kinds: ReadonlyArray<Kind>
+  readonly settings: Readonly<Record<string, string>>
   readonly report: string | undefined
   readonly json: string | undefined
   readonly quick: boolean
@@ -41,6 +43,7 @@ export const read = (args: ReadonlyArray<string>): Options => {
       seed: { type: "string", default: "1" },
       rate: { type: "string", default: "2800" },
       kinds: { type: "string" },
+      set: { type: "string", multiple: true, default: [] },
       report: { type: "string" },
       json: { type: "string" },
       quick: { type: "boolean", default: false },
@@ -64,6 +67,11 @@ export const read = (args: ReadonlyArray<string>): Options => {
     seed: number("seed", values.seed),
     rate: number("rate", values.rate),
     kinds: chosen ?? kinds,
+    settings: Object.fromEntries(values.set.map((text) => {
+      const [, name, value] = /^(\w+)=(.*)$/.exec(text) ?? []
+      if (name === undefined || value === undefined) throw new RangeError(`--set needs NAME=VALUE, not ${text}`)
+      return [name, value]
+    })),
     report: values.report,
     json: values.json,
     quick: values.quick,

@@ -91,13 +91,17 @@ export class Progress {
       this.#all().every((lane) => lane.moved > since || this.#left(lane) <= 0)
   }
 
-  /** The longest time without a commit that touches a span; those that have not ended count until now. */
+  /**
+   * The longest time without a commit that touches a span; those that have not ended count until now. What was before the
+   * span belongs to something else, but for a second.
+   */
   longest(from: number, to: number): Stop | undefined {
     const open = this.#all().flatMap((lane): Array<Stop> =>
       lane.since === undefined ? [] : [{ ...lane, from: lane.since, to: Date.now() }]
     )
     return [...this.stops, ...open]
       .filter((stop) => stop.to >= from && stop.from <= to)
+      .map((stop) => ({ ...stop, from: Math.max(stop.from, from - 1_000) }))
       .reduce<Stop | undefined>(
         (most, stop) => most === undefined || stop.to - stop.from > most.to - most.from ? stop : most,
         undefined,

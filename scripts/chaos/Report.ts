@@ -13,7 +13,8 @@ const goals = { "kill a program": 10_000, "kill a broker": 15_000 } as const
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 })
 const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
-const lengthOf = ({ stop }: Slot): number => stop === undefined ? 0 : stop.to - stop.from
+const lengthOf = (time: number): string => time >= 120 ? `${whole.format(time / 60)} minutes` : `${time} seconds`
+const stopOf = ({ stop }: Slot): number => stop === undefined ? 0 : stop.to - stop.from
 
 export interface Report {
   readonly markdown: string
@@ -42,7 +43,7 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
   const ofKind = (kind: string) => alone.filter((slot) => slot.faults[0]!.kind === kind)
   const longest = (some: ReadonlyArray<Slot>) =>
     some.reduce<Slot | undefined>(
-      (most, slot) => most === undefined || lengthOf(slot) > lengthOf(most) ? slot : most,
+      (most, slot) => most === undefined || stopOf(slot) > stopOf(most) ? slot : most,
       undefined,
     )
   const failures = [...setting.complaints]
@@ -52,9 +53,9 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
   if (!options.quick) {
     for (const [kind, goal] of Object.entries(goals)) {
       const worst = longest(ofKind(kind))
-      if (worst !== undefined && lengthOf(worst) > goal) {
+      if (worst !== undefined && stopOf(worst) > goal) {
         failures.push(
-          `the longest stop after "${kind}" was ${seconds(lengthOf(worst))}, the goal is ${seconds(goal)}: ${
+          `the longest stop after "${kind}" was ${seconds(stopOf(worst))}, the goal is ${seconds(goal)}: ${
             worst.faults[0]!.text
           }`,
         )
@@ -63,10 +64,10 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
   }
   const row = (kind: string, some: ReadonlyArray<Slot>, count: number) => {
     const worst = longest(some)
-    const middle = some.map(lengthOf).sort((a, b) => a - b)[Math.floor(some.length / 2)]
+    const middle = some.map(stopOf).sort((a, b) => a - b)[Math.floor(some.length / 2)]
     const cells = worst === undefined ? ["", "", ""] : [
       seconds(middle!),
-      seconds(lengthOf(worst)),
+      seconds(stopOf(worst)),
       worst.stop === undefined
         ? ""
         : `${
@@ -76,16 +77,20 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
     return `| ${[kind, count, some.length, ...cells].join(" | ")} |`
   }
   const lines = [
-    `# Chaos: ${
-      options.seconds >= 60 ? `${whole.format(options.seconds / 60)} minutes` : `${options.seconds} seconds`
-    }, seed ${options.seed}`,
+    "# Chaos on real servers",
     "",
-    `\`${options.command}\``,
+    "`npm run chaos -- --minutes N --seed S` runs the clickstream as users do: two processes each of collect, enrich, aggregate and",
+    "store on three brokers (replication 3, `min.insync.replicas` 2) and Postgres, all of them started for the run and gone after it.",
+    "Messages are sent over HTTP while programs and brokers are killed, frozen, cut off and slowed down, the database freezes and",
+    "crashes, a broker's disk is full, and groups are rebalanced: one fault at a time, or two, drawn from the seed, with all work",
+    "going on again in between. What is not answered with 200 is sent again with the same ids, one batch in five only once more.",
+    "Then every message is compared with every table, by SQL, and with every topic, by Kafka's own Java client (read_committed); the",
+    "comparison and the client share no code with the library. `npm run chaos -- --help` tells the options. It needs Linux, Java 17",
+    "with its compiler, and PostgreSQL; disks can be filled where file systems may be mounted. This page is the report of a run:",
     "",
-    "Three brokers (replication 3, min.insync.replicas 2), Postgres, and two processes each of collect, enrich, aggregate and",
-    "store, with connections by way of a proxy. Messages are sent over HTTP and sent again when they are not answered with 200;",
-    "one batch in five is given up after the second try. Afterwards every message is compared with every table, by SQL, and every",
-    "topic, by Kafka's own Java client (read_committed). Nothing of the comparison is the library's.",
+    `\`${options.command}\`: ${lengthOf(options.seconds)}, seed ${options.seed}, ${
+      whole.format(options.rate)
+    } messages per second.`,
     "",
     "| | |",
     "| --- | ---: |",

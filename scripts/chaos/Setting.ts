@@ -18,8 +18,8 @@ import type { Listener } from "./Rules.ts"
 const processes = 2
 const names = ["collect", "enrich", "aggregate", "store"] as const
 
-/** What a machine keeps free for one broker. */
-const diskBytes = 12 * 1024 ** 3
+/** The size of a broker's disk; only what is written takes room on this machine. */
+const diskBytes = 16 * 1024 ** 3
 
 export class Setting implements Site {
   readonly programs: ReadonlyArray<Program>
@@ -62,6 +62,7 @@ export class Setting implements Site {
         KAFKA_CLIENT_ID: name,
         HOST: "127.0.0.1",
         ...quick,
+        ...options.settings,
         ...program === "collect" && { PORT: String(ports.collectors[Number(name.split("-")[1]) - 1]) },
         ...program === "store" && { DATABASE_URL: database.urlAt(ports.stores.get(name) ?? database.port) },
       },
@@ -72,6 +73,8 @@ export class Setting implements Site {
   }
 
   static async open(options: Options, undo: (step: () => Promise<void> | void) => void): Promise<Setting> {
+    // What lives shortly is not worth much compiling.
+    if (options.quick) process.env["JAVA_TOOL_OPTIONS"] ??= "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     const local = await place()
     undo(() => options.keep ? undefined : rm(local.dir, { recursive: true, force: true }))
     const quick = options.quick ? ["group.min.session.timeout.ms=1000", "broker.session.timeout.ms=3000"] : []
