@@ -19,7 +19,8 @@ type Values = Naming & Settings.Values<typeof Processing.enriching & typeof Proc
 export const byName = (values: Values): Readonly<Record<string, Any>> => {
   const [clicks, counts, sessions, identities, deadLetters] = store(values)
   return {
-    enrich: enrich(values, Processing.enrichOptions(values)),
+    // What enrich leaves out while it is behind is not left out of a replay, which is behind all the time.
+    enrich: enrich(values, { ...Processing.enrichOptions(values), devices: undefined }),
     aggregate: count(values, values),
     "store-clicks": clicks,
     "store-counts": counts,
