@@ -136,6 +136,6 @@ Broker.describeWithBroker("replay on Apache Kafka and Postgres", () => {
           ).pipe(Layer.provideMerge(KafkaClient.layer({ brokers }))),
         ))
       }),
-    300_000,
+    600_000,
   )
 })
