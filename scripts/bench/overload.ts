@@ -77,7 +77,11 @@ const produce = (brokers: string) =>
       }))
     }
   }).pipe(
-    Effect.provide(Producer.layer({ deliveryTimeout: 300_000 }).pipe(Layer.provideMerge(KafkaClient.layer({ brokers: brokers.split(",") })))),
+    Effect.provide(
+      Producer.layer({ deliveryTimeout: 300_000 }).pipe(
+        Layer.provideMerge(KafkaClient.layer({ brokers: brokers.split(",") })),
+      ),
+    ),
     Effect.runPromise,
   )
 
