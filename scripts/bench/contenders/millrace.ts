@@ -1,4 +1,4 @@
-/** The job as two pipelines of Millrace, exactly-once. `millrace.ts BROKERS RUN` */
+/** The job as two pipelines of Millrace. `millrace.ts BROKERS RUN [exactlyOnce|atLeastOnce]` */
 import { Effect, Result, Schema } from "effect"
 import * as Sessions from "../../../src/clickstream/Sessions.ts"
 import {
@@ -23,7 +23,8 @@ import { partitions } from "../job.ts"
 
 collectGarbageSooner()
 
-const [brokers = "", run = ""] = process.argv.slice(2)
+const [brokers = "", run = "", guaranteed = "exactlyOnce"] = process.argv.slice(2)
+const guarantee = () => guaranteed === "atLeastOnce" ? Guarantee.atLeastOnce() : Guarantee.exactlyOnce()
 const common = { description: "Benchmark", owner: "bench", partitions }
 
 const click = {
@@ -66,7 +67,7 @@ const enrich = Pipeline.make(
     Deliver.to(Enriched),
     Failures.routeAll(DeadLetter.to(Dlt)),
   ),
-  Guarantee.exactlyOnce(),
+  guarantee(),
 )
 
 const count = Pipeline.make(
@@ -78,7 +79,7 @@ const count = Pipeline.make(
     Deliver.to(Counts),
     Failures.routeAll(DeadLetter.to(Dlt)),
   ),
-  Guarantee.exactlyOnce(),
+  guarantee(),
 )
 
 const both = Effect.all([Runner.run(enrich), Runner.run(count)], { concurrency: "unbounded", discard: true })
