@@ -119,7 +119,7 @@ Broker.describeWithBroker("replay on Apache Kafka and Postgres", () => {
           assert.isAbove(keys, 100)
           assert.deepStrictEqual(records, { live: 1_000, shadow: 1_000 })
 
-          const mistaken = enrich(naming, { repeats: {}, sessions: { gap: "1 minute" } })
+          const mistaken = enrich(naming, { repeats: {}, sessions: { gap: "1 second" } })
           const mistake = join(dir, "mistake.json")
           yield* Replay.shadow(mistaken, { from: Replay.earliest, journal: Replay.file(mistake) })
           assert.match(yield* answers(4, "diff", mistake, "--first", "2"), /sha256:[0-9a-f]{12}: differs/)
