@@ -2,6 +2,7 @@
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope, Semaphore } from "effect"
 import { isEmpty } from "../Batch.ts"
 import { backoff, jittered, pause } from "../Jitter.ts"
+import { monotonic } from "../Pace.ts"
 import type { Claim, Committer, Membership as Generation, TaskId, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import { taskKey } from "./Assignment.ts"
@@ -71,7 +72,8 @@ export const make = Effect.fnUntraced(function* (
     const taken = new Map<Work, TaskRunner>()
     let isResting = false
     for (const runner of runners()) {
-      if (!flush && (resting.get(taskKey(runner.id))?.until ?? 0) > now) {
+      const until = resting.get(taskKey(runner.id))?.until
+      if (!flush && until !== undefined && until > (yield* elapsed)) {
         isResting = true
         continue
       }
@@ -122,7 +124,7 @@ export const make = Effect.fnUntraced(function* (
 
   /** They are left alone for a while, and the others commit as often as ever. */
   const rest = Effect.fnUntraced(function* (tasks: ReadonlyArray<TaskId>, before: typeof resting) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* elapsed
     for (const task of tasks) {
       const failed = (before.get(taskKey(task))?.failed ?? 0) + 1
       resting.set(taskKey(task), {
@@ -193,6 +195,9 @@ export const make = Effect.fnUntraced(function* (
     }),
   }
 })
+
+/** Of a clock that never goes back. */
+const elapsed = Effect.clockWith((clock) => Effect.succeed(monotonic(clock)))
 
 /** Nothing but positions that moved past markers, and ticks that caused nothing. */
 const isIdle = ({ batches }: Work): boolean => batches.every(isEmpty)
