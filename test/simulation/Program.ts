@@ -27,12 +27,15 @@ export interface Surroundings {
 /** The brokers give up a member that has not been heard for so long. */
 export const sessionTimeout = 2_000
 
+/** How long followers lag, in milliseconds. */
+export const replicationLag = 20
+
 /** The brokers of runs allow that short a session. */
 export const brokers: ClusterMemory.Options = {
   nodes: 3,
   minSessionTimeout: 1_000,
   markerDelay: 20,
-  replicationLag: 20,
+  replicationLag,
 }
 
 const runnerOptions: Partial<Runner.Options> = {

@@ -10,7 +10,15 @@ import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import type * as Faults from "../../src/kafka/Faults.ts"
 import type { Decision, Fed, Who } from "./Decision.ts"
-import { type AnyPipeline, brokers, type PlannedFault, Program, sessionTimeout, type Surroundings } from "./Program.ts"
+import {
+  type AnyPipeline,
+  brokers,
+  type PlannedFault,
+  Program,
+  replicationLag,
+  sessionTimeout,
+  type Surroundings,
+} from "./Program.ts"
 import { Tally } from "./Tally.ts"
 
 /** What runs, and what it must come to. */
@@ -230,9 +238,16 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   })
   const began = clock.currentTimeMillisUnsafe()
   let restarted = false
+  let quiet = 0
   for (;;) {
     const left = yield* behind
-    if (left === undefined) break
+    // What is committed can be read only when followers have its markers.
+    if (left === undefined && quiet++ > 0) break
+    if (left === undefined) {
+      yield* TestClock.adjust(3 * replicationLag)
+      continue
+    }
+    quiet = 0
     const passed = clock.currentTimeMillisUnsafe() - began
     if (!restarted && passed > patience / 3 && tally.of("produce refused for good") > 0) {
       // A task that was refused for good stands until somebody starts it again.
