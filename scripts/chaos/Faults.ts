@@ -162,6 +162,7 @@ const draw = (kind: Kind, random: Random, site: Site): Fault => {
       return fault(`groups of ${name}`, `one more ${name} for ${tenths(time)}, stopped with SIGTERM`, async () => {
         const extra = site.extra(name)
         extra.start()
+        await extra.begun()
         await sleep(time * 1_000)
         const how = await extra.end("SIGTERM")
         // Where servers are away at the same time, a stop cannot commit what is at hand, and says so.

@@ -6,17 +6,17 @@ export const usage =
   `npm run chaos -- [options]: all programs on three brokers and a Postgres of its own, while things go wrong; then
 every message that was sent is compared with every table and every topic.
 
-  --minutes N    how long messages are sent and things go wrong (1)
-  --seconds N    the same in seconds
-  --seed S       draws faults and messages (1)
-  --rate R       messages per second (2800)
-  --kinds A,B    only these faults: ${kinds.join(", ")}
-  --set NAME=VALUE   a setting of the programs, any number of times
-  --report FILE  writes the report there too, as Markdown
-  --json FILE    writes its figures there as JSON
-  --quick        every kind of fault once, however long that takes, with short timeouts: what the tests run. How long things
-                 stop is then told and not judged
-  --keep         keeps what the servers and programs have written
+  --minutes N       how long messages are sent and things go wrong (1)
+  --seconds N       the same in seconds
+  --seed S          draws faults and messages (1)
+  --rate R          messages per second (2800)
+  --kinds A,B       only these faults: ${kinds.join(", ")}
+  --set NAME=VALUE  a setting of the programs, any number of times
+  --report FILE     writes the report there too, as Markdown
+  --json FILE       writes its figures there as JSON
+  --quick           every kind of fault once, however long that takes, with short timeouts: what the tests run. How long
+                    things stop is then told and not judged
+  --keep            keeps what the servers and programs have written
 
 Exit code 0: nothing lost, nothing repeated, and the goals for stops are met; 1 otherwise; 2 for a mistake on this line.`
 

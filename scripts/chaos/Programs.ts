@@ -70,6 +70,11 @@ export class Program {
     )
   }
 
+  /** Waits until it has said something: from then on it knows what to do at a stop. */
+  async begun(): Promise<void> {
+    for (let left = 600; left > 0 && this.#last() === ""; left--) await sleep(100)
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.#process?.kill(signal)
   }

@@ -84,6 +84,7 @@ export const make = (options: Options, setting: Setting, outcome: Outcome): Repo
     "Messages are sent over HTTP while programs and brokers are killed, frozen, cut off and slowed down, the database freezes and",
     "crashes, a broker's disk is full, and groups are rebalanced: one fault at a time, or two, drawn from the seed, with all work",
     "going on again in between. What is not answered with 200 is sent again with the same ids, one batch in five only once more.",
+    "The first process of each program has an `INSTANCE_ID`, the second has none.",
     "Then every message is compared with every table, by SQL, and with every topic, by Kafka's own Java client (read_committed); the",
     "comparison and the client share no code with the library. `npm run chaos -- --help` tells the options. It needs Linux, Java 17",
     "with its compiler, and PostgreSQL; disks can be filled where file systems may be mounted. This page is the report of a run:",

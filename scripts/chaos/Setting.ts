@@ -61,6 +61,8 @@ export class Setting implements Site {
         KAFKA_BROKERS: brokers.proxied,
         KAFKA_CLIENT_ID: name,
         HOST: "127.0.0.1",
+        // Every first one goes on under its old name when it is started again, the others are new members.
+        ...program !== "collect" && name.endsWith("-1") && { INSTANCE_ID: name },
         ...quick,
         ...options.settings,
         ...program === "collect" && { PORT: String(ports.collectors[Number(name.split("-")[1]) - 1]) },
