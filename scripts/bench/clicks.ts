@@ -170,6 +170,7 @@ const measure = Effect.fnUntraced(function* (brokers: string, name: Name, run: s
   yield* createTopics(`${run}-enriched`, `${run}-counts`, `${run}-dlt`)
   const [file, ...args] = contenders[name].command(brokers, run)
   const child: ChildProcess = spawn(file, args, { stdio: ["ignore", "inherit", "inherit"] })
+  process.once("exit", () => child.kill("SIGKILL"))
   let used = { cpuSeconds: 0, peakMegabytes: 0 }
   let first: { at: number; read: number } | undefined
   let last = { at: performance.now(), raw: 0, enriched: 0 }
