@@ -25,7 +25,6 @@ const defects: ReadonlyArray<readonly [name: string, system: System]> = [
     plant: Planted.outsideTheTransaction((topic) => topic === "user.clicks.dlt"),
   }],
   ["missing fence: Kafka", { ...clickstream, plant: Planted.notFenced }],
-  ["missing fence: database", Clickstream.clicksInTable(Planted.positionsTaken)],
 ]
 
 /** So many random runs are allowed to miss a defect. */
