@@ -6,6 +6,7 @@ import { Dice } from "../support/Seeds.ts"
 import { type Case, problemOf, smallest } from "./Case.ts"
 import { messages } from "./clickstream/Input.ts"
 import * as Clickstream from "./clickstream/System.ts"
+import type { Decision } from "./Decision.ts"
 import { chaos } from "./Draw.ts"
 import * as Planted from "./Planted.ts"
 import { run, type System } from "./World.ts"
@@ -59,4 +60,34 @@ describe("a planted defect is found", () => {
         assert.fail(`not found in ${most} runs`)
       }), 600_000)
   }
+
+  it.effect("missing fence: database", () =>
+    Effect.gen(function* () {
+      const system = Clickstream.clicksInTable(Planted.positionsTaken)
+      const [enrich, store] = system.pipelines.map(({ name }) => name) as [string, string]
+      const wait = (millis: number): Decision => ({ do: "wait", millis })
+      for (let n = 1; n <= 40; n++) {
+        const input = messages(new Dice(n), 30).map((record): Decision => ({ do: "feed", record }))
+        const who = { pipeline: store, nth: 1 + n % 2 }
+        // One of two writers freezes before its n-th transaction, and wakes when the other has gone on.
+        const decisions: ReadonlyArray<Decision> = [
+          { do: "fault", who, call: "Begin", n: 2 + (n >> 1) % 8, kind: "frozen", millis: 5_000 },
+          ...[enrich, store, store].map((pipeline): Decision => ({ do: "start", pipeline })),
+          wait(1_500),
+          ...input.slice(0, 10),
+          wait(500),
+          ...input.slice(10, 20),
+          wait(4_000),
+          ...input.slice(20),
+          wait(4_000),
+        ]
+        const problem = problemOf(yield* Effect.exit(run(system, decisions, { seed: n })))
+        if (problem === undefined) continue
+        console.log(`missing fence: database: found by case ${n}: ${problem.message}`)
+        assert.notMatch(problem.message, /not done/)
+        yield* run({ ...system, ...Clickstream.clicksInTable() }, decisions, { seed: n })
+        return
+      }
+      assert.fail("not found in 40 runs")
+    }), 600_000)
 })

@@ -40,14 +40,9 @@ export const poolOf = (storage: Storage, isGone: () => boolean = () => false, me
   const queryIn = (tx: Transaction): Postgres.Query => (run) =>
     met("Query", Effect.suspend(() => tx.within(carryOut(storage, tx, run(tell as never) as never)))) as never
   const transaction: Pool["transaction"] = (run) =>
-    Effect.suspend(() => {
-      const tx = storage.begin(isGone)
-      const commit = met("Commit", tx.within(Effect.sync(() => tx.commit())))
-      return met("Begin", Effect.void).pipe(
-        Effect.andThen(run(queryIn(tx))),
-        Effect.tap(commit),
-        Effect.onExit(() => Effect.sync(() => tx.rollback())),
-      )
+    Effect.flatMap(met("Begin", Effect.sync(() => storage.begin(isGone))), (tx) => {
+      const commit = met("Commit", Effect.suspend(() => tx.within(Effect.sync(() => tx.commit()))))
+      return Effect.tap(run(queryIn(tx)), commit).pipe(Effect.onExit(() => Effect.sync(() => tx.rollback())))
     })
   return {
     transaction,
