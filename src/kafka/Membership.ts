@@ -69,6 +69,23 @@ export const run = Effect.fnUntraced(function* <E, R>(
   const sessionTimeout = Duration.toMillis(options.sessionTimeout)
   const rebalanceTimeout = Duration.toMillis(options.rebalanceTimeout)
   let memberId = ""
+  /** When the group last gave us an id, and when we last took our name back. */
+  let named = -Infinity
+  let tookBack = -Infinity
+
+  /**
+   * Whether our name is another process's. A coordinator that could not write down in time under which id we have joined
+   * goes back to the id before, and refuses ours as it would if another had joined: then we join once more. Where it is
+   * another process after all, it does the same, and the one of us that is refused again ends.
+   */
+  const isTaken = Effect.fnUntraced(function* ({ code }: KafkaError) {
+    if (code !== "FENCED_INSTANCE_ID") return false
+    const now = yield* Clock.currentTimeMillis
+    if (now - named > doubtFor || now - tookBack <= doubtFor) return true
+    tookBack = now
+    memberId = ""
+    return false
+  })
 
   const join = Effect.fnUntraced(function* () {
     for (;;) {
@@ -85,6 +102,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
         protocol,
         metadata,
       })
+      if (memberId !== joined.memberId) named = yield* Clock.currentTimeMillis
       memberId = joined.memberId
       if (joined.error === null) return joined
     }
@@ -115,12 +133,12 @@ export const run = Effect.fnUntraced(function* <E, R>(
     joinAndSync().pipe(
       Effect.catchIf(
         (error): error is E & KafkaError =>
-          error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code) || isTaken(error)),
-        (error) => {
-          if (isTaken(error)) return taken(options, error)
+          error instanceof KafkaError && (retriable.has(error.code) || again.has(error.code)),
+        Effect.fnUntraced(function* (error) {
+          if (yield* isTaken(error)) return yield* taken(options, error)
           if (error.code === "UNKNOWN_MEMBER_ID") memberId = ""
-          return Effect.andThen(pause(retryAfter), enter)
-        },
+          return yield* Effect.andThen(pause(retryAfter), enter)
+        }),
       ),
     )
 
@@ -146,7 +164,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
           if (code === "REBALANCE_IN_PROGRESS") {
             heard = now
             if (endsOnRebalance) return "rebalance"
-          } else if (isTaken(answer.failure)) return yield* taken(options, answer.failure)
+          } else if (yield* isTaken(answer.failure)) return yield* taken(options, answer.failure)
           else if (again.has(code)) return "lost"
           else if (!retriable.has(code)) return yield* answer.failure
         }
@@ -210,9 +228,11 @@ const again: ReadonlySet<string> = new Set([
   "UNKNOWN_MEMBER_ID",
   "REBALANCE_IN_PROGRESS",
   "MEMBER_ID_REQUIRED",
+  "FENCED_INSTANCE_ID",
 ])
 
-const isTaken = ({ code }: KafkaError): boolean => code === "FENCED_INSTANCE_ID"
+/** For so long after it has given a member its id, a coordinator may go back on it, in milliseconds. */
+const doubtFor = 30_000
 
 /** To join again would only fence the other one in its turn. */
 const taken = ({ group, instanceId }: Options, cause: KafkaError): Effect.Effect<never, PipelineError> =>

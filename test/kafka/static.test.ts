@@ -138,4 +138,24 @@ describe("static members", () => {
       assert.deepStrictEqual(yield* once, new Set(ids))
     }),
   )
+
+  test(
+    "whose coordinator goes back to the id before join again, and go on",
+    Effect.gen(function* () {
+      const { run } = crew()
+      const back = Faults.at("Heartbeat", 2, Faults.refuse("FENCED_INSTANCE_ID"))
+      const program = yield* run("a", back)
+      const ids = [...yield* feed]
+      yield* copied(...ids)
+      yield* until(
+        "its second join",
+        Effect.map(program.calls, (all) => all.filter(({ operation }) => operation === "JoinGroup").length >= 2),
+      )
+      ids.push(...yield* feed)
+      yield* copied(...ids)
+      yield* pass(10_000)
+      assert.isUndefined(ended(program))
+      assert.deepStrictEqual(yield* once, new Set(ids))
+    }),
+  )
 })
