@@ -4,7 +4,7 @@
  */
 import { Duration, Effect, Schema, type Scope } from "effect"
 import * as Assignment from "./Assignment.ts"
-import { Cluster, type GroupIdentity, type KafkaError } from "./Cluster.ts"
+import { Cluster, type GroupIdentity, KafkaError } from "./Cluster.ts"
 import * as ConsumerProtocol from "./ConsumerProtocol.ts"
 import { protocol } from "./Membership.ts"
 import { patiently } from "./Retry.ts"
@@ -70,7 +70,15 @@ export const inactive = Effect.fnUntraced(function* (
   group: string,
 ): Effect.fn.Return<void, KafkaError | GroupActive, Cluster> {
   const cluster = yield* Cluster
-  const [described] = yield* patiently(cluster.describeGroups([group]), 30_000)
+  const described = yield* patiently(
+    Effect.flatMap(cluster.describeGroups([group]), ([described]) => {
+      const code = described?.error
+      return code == null || code === "GROUP_ID_NOT_FOUND" ? Effect.succeed(described) : Effect.fail(
+        new KafkaError({ code, operation: "DescribeGroups", message: `group ${group} cannot be looked at (${code})` }),
+      )
+    }),
+    30_000,
+  )
   const members = described?.members.length ?? 0
   if (members > 0) return yield* active(group, members)
 })

@@ -13,7 +13,8 @@ export { type Owner } from "./transactions/Owner.ts"
 /** Why transactions cannot be listed, or one not be aborted. Nothing was done. */
 export class TransactionsError extends Schema.TaggedError<TransactionsError>()("TransactionsError", {
   /**
-   * `Unknown`: there is no such transaction, or it is over. `Alive`: its owner is a member of its group, or may be.
+   * `Unknown`: there is no such transaction, or it is over. `Alive`: its owner is a member of its group, or may be; or it has
+   * written lately.
    * `Coordinated`: its coordinator knows it, and ends it. `Deciding`: it is decided, and its markers are being written.
    * `Kafka`: the brokers refused or did not answer.
    */
@@ -129,14 +130,19 @@ export const abort = Effect.fn("Transactions.abort")(
   (aborting) => Effect.mapError(aborting, wrapped),
 )
 
+/** Brokers let no transaction be open for longer unless they are told to (`transaction.max.timeout.ms`), in milliseconds. */
+const longest = 900_000
+
 /**
  * Ends a transaction that hangs in a partition, as an abort, by a marker. Refused where a coordinator knows of it: markers of
- * two kinds for one transaction would commit a part of it.
+ * two kinds for one transaction would commit a part of it. Coordinators do not tell of ids that we may not describe, so that
+ * it is also refused, unless forced, where its producer has written here in the last 15 minutes.
  */
 export const abortHanging = Effect.fn("Transactions.abortHanging")(
   function* (
     where: TopicPartition,
     producerId: number,
+    options: { readonly force?: boolean } = {},
   ): Effect.fn.Return<void, KafkaError | TransactionsError, Cluster> {
     const cluster = yield* Cluster
     const { topic, partition } = where
@@ -154,6 +160,17 @@ export const abortHanging = Effect.fn("Transactions.abortHanging")(
     const still = yield* openHere(where, producerId)
     if (still === undefined || !isSame(still, producer)) {
       return yield* refused("Unknown", `the transaction of producer ${producerId} in ${place} has ended by itself`)
+    }
+    const silent = (yield* Clock.currentTimeMillis) - producer.lastTimestamp
+    if (options.force !== true && silent < longest) {
+      return yield* refused(
+        "Alive",
+        `producer ${producerId} wrote to ${place} ${
+          Math.max(0, Math.round(silent / 1_000))
+        } seconds ago: a coordinator ` +
+          "may know its transaction by an id that we must not see, and end it yet; wait until 15 minutes have passed, or " +
+          "force it",
+      )
     }
     const marker = {
       producerId,

@@ -9,11 +9,11 @@ import * as Telemetry from "./telemetry.ts"
 
 const usage = `usage: transactions list [--older-than DURATION] [--hanging] [--json]
        transactions abort TRANSACTIONAL_ID --yes [--force]
-       transactions abort TOPIC PARTITION PRODUCER_ID --yes
+       transactions abort TOPIC PARTITION PRODUCER_ID --yes [--force]
 
 list names all open transactions and where they hold back readers of committed records; --hanging those that no coordinator
 knows. abort ends one. An owner that is at work is shut out by that, and must begin anew: --force where it is a member of its
-group. TOPIC PARTITION PRODUCER_ID is for one that hangs. DURATION is a time such as "10 minutes".
+group. TOPIC PARTITION PRODUCER_ID is for one that hangs: --force where it has written in the last 15 minutes. DURATION is a time such as "10 minutes".
 
 Ends with 0, with 1 where something failed, with 2 where the command line makes no sense, and with 3 where abort is refused:
 without --yes, where the owner may be at work, or where there is nothing to abort.`
@@ -45,12 +45,13 @@ const commandLine = () => {
     if (command !== "abort" || id === undefined) return undefined
     if (others.length === 0) return { command: "abort", id, yes, force } as const
     const [partition, producerId] = others.map((text) => /^\d{1,15}$/.test(text) ? Number(text) : NaN)
-    if (others.length !== 2 || force || Number.isNaN(partition! + producerId!)) return undefined
+    if (others.length !== 2 || Number.isNaN(partition! + producerId!)) return undefined
     return {
       command: "abort hanging",
       where: { topic: id, partition: partition! },
       producerId: producerId!,
       yes,
+      force,
     } as const
   } catch {
     return undefined
@@ -125,7 +126,7 @@ Environment.run("transactions", settings, (values) =>
     return careful(
       asked.command === "abort"
         ? Transactions.abort(asked.id, { force: asked.force })
-        : Transactions.abortHanging(asked.where, asked.producerId),
+        : Transactions.abortHanging(asked.where, asked.producerId, { force: asked.force }),
       `${name} is aborted`,
     )
   }).pipe(Effect.provide(Environment.layerKafka(values))))

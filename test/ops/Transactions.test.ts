@@ -142,6 +142,58 @@ describe("Transactions", () => {
     }),
   )
 
+  test(
+    "that a coordinator cannot tell of now are not taken for such that hang, nor are those whose producer has just written",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const one = yield* Contract.transactor("coordinated")
+      yield* one.begin("t", 0)
+      yield* one.write("t", ["a"])
+      const where = { topic: "t", partition: 0 }
+      const moving = Cluster.of({
+        ...cluster,
+        describeTransactions: (ids) =>
+          Effect.map(
+            cluster.describeTransactions(ids),
+            (answers) => answers.map((answer) => ({ ...answer, error: "NOT_COORDINATOR" })),
+          ),
+      })
+      /** As coordinators answer who may not describe the id. */
+      const secret = Cluster.of({ ...cluster, listTransactions: () => Effect.succeed([]) })
+      const { producerId } = one.identity
+      const asked = Effect.fnUntraced(function* <A>(
+        through: Cluster["Service"],
+        what: Effect.Effect<A, Transactions.TransactionsError, Cluster>,
+      ) {
+        const fiber = yield* Effect.forkChild(Effect.provideService(reason(what), Cluster, through))
+        yield* Simulation.until("an answer", Effect.sync(() => fiber.pollUnsafe() !== undefined), 120_000)
+        return yield* Fiber.join(fiber)
+      })
+      assert.strictEqual(yield* asked(secret, Transactions.abortHanging(where, producerId)), "Alive")
+      assert.strictEqual(yield* asked(moving, Transactions.list), "Kafka")
+      assert.strictEqual(yield* asked(moving, Transactions.abortHanging(where, producerId)), "Kafka")
+    }),
+  )
+
+  test(
+    "whose group cannot be asked may have an owner at work",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      const id = `some.pipeline-${"0123456789abcdef".repeat(2)}`
+      const one = yield* Contract.transactor(id)
+      yield* one.begin("t", 0)
+      yield* one.write("t", ["a"])
+      const away = Cluster.of({
+        ...cluster,
+        describeGroups: (groups) =>
+          Effect.succeed(
+            groups.map((group) => ({ group, error: "COORDINATOR_NOT_AVAILABLE", state: "", members: [] })),
+          ),
+      })
+      assert.strictEqual(yield* Effect.provideService(reason(Transactions.abort(id)), Cluster, away), "Alive")
+    }),
+  )
+
   it.effect("of a program that is a member of its group are aborted by force alone, of a dead one at once", () =>
     Effect.scoped(Effect.gen(function* () {
       yield* Admin.createTopics(Counting.topics)

@@ -36,7 +36,7 @@ export const heldUp = Effect.fnUntraced(function* (
   return held.map((one, i) => ({ ...one, open: described[i]! })).filter(({ open }) => open.length > 0)
 })
 
-/** The producers with a transaction open in each of these partitions; none where a partition cannot be asked now. */
+/** The producers with a transaction open in each of these partitions; fails where one of them cannot be asked. */
 export const producersOf = Effect.fnUntraced(function* (
   partitions: ReadonlyArray<TopicPartition>,
 ): Effect.fn.Return<ReadonlyArray<ReadonlyArray<ActiveProducer>>, KafkaError, Cluster> {
@@ -60,17 +60,35 @@ export const producersOf = Effect.fnUntraced(function* (
   return described.map(({ producers }) => producers.filter(({ transactionStart }) => transactionStart >= 0))
 })
 
-/** Open transactions as their coordinators know them, by producer id. */
+/**
+ * Open transactions as their coordinators know them. Fails where one of them cannot be described: it would be taken for a
+ * transaction that no coordinator knows, which anybody may end by a marker.
+ */
 export const known = Effect.gen(function* () {
   const cluster = yield* Cluster
   const listed = yield* patiently(cluster.listTransactions(), patience)
   const open = listed.filter(({ state }) => !ended.has(state))
   const described = yield* patiently(
-    cluster.describeTransactions(open.map(({ transactionalId }) => transactionalId)),
+    Effect.flatMap(
+      cluster.describeTransactions(open.map(({ transactionalId }) => transactionalId)),
+      (answers) => {
+        const failed = answers.find(({ error }) => error !== null && !gone.has(error))
+        return failed === undefined ? Effect.succeed(answers) : Effect.fail(
+          new KafkaError({
+            code: failed.error!,
+            operation: "DescribeTransactions",
+            message: `transactional id ${failed.transactionalId} cannot be described (${failed.error})`,
+          }),
+        )
+      },
+    ),
     patience,
   )
   return described.filter(({ error, state }) => error === null && !ended.has(state))
 })
+
+/** Answers for ids that the coordinator has forgotten meanwhile. */
+const gone: ReadonlySet<string> = new Set(["TRANSACTIONAL_ID_NOT_FOUND"])
 
 /** States in which nothing is open; whatever else brokers name is taken for open. */
 export const ended: ReadonlySet<string> = new Set(["Empty", "CompleteCommit", "CompleteAbort", "Dead"])

@@ -9,8 +9,8 @@ export interface Owner {
   /** The pipeline, and its group. */
   readonly pipeline: string
   /**
-   * Whether it is a member of its group: `unknown` where the group has members, and none of its positions tells which of them
-   * has the id.
+   * Whether it is a member of its group: `unknown` where the group cannot be asked, and where it has members, and none of its
+   * positions tells which of them has the id.
    */
   readonly isAlive: "yes" | "no" | "unknown"
 }
@@ -23,7 +23,8 @@ export const of = Effect.fnUntraced(function* (
   if (pipeline === undefined) return undefined
   const cluster = yield* Cluster
   const [group] = yield* patiently(cluster.describeGroups([pipeline]), patience)
-  if (group === undefined || group.error !== null || group.members.length === 0) return { pipeline, isAlive: "no" }
+  if (group === undefined || group.error !== null && !gone.has(group.error)) return { pipeline, isAlive: "unknown" }
+  if (group.members.length === 0) return { pipeline, isAlive: "no" }
   const positions = yield* patiently(cluster.offsetFetch(pipeline, undefined, false), patience)
   const owners = positions.flatMap((position) => {
     const owner = ownerOf(position)
@@ -34,3 +35,6 @@ export const of = Effect.fnUntraced(function* (
   const isMember = group.members.some(({ memberId }) => members.includes(memberId))
   return { pipeline, isAlive: isMember ? "yes" : "no" }
 })
+
+/** Answers for groups that do not exist. */
+const gone: ReadonlySet<string> = new Set(["GROUP_ID_NOT_FOUND"])
