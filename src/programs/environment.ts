@@ -12,6 +12,7 @@ import {
   References,
   Result,
   Schedule,
+  Schema,
 } from "effect"
 import * as Names from "../clickstream/Names.ts"
 import manifest from "../../package.json" with { type: "json" }
@@ -260,6 +261,21 @@ export const run = <const S extends Readonly<Record<string, Settings.Setting<unk
     process.exit(fails && error instanceof Error ? exitCodeOf(error) : 1)
   })
 }
+
+/** A program that has something to finish was told to stop before it had. */
+class Stopped extends Schema.TaggedError<Stopped>()("Stopped", { message: Schema.String }) {}
+
+/**
+ * Runs a program that does one thing and ends: like `run`, but to be stopped before it has done it is a failure, which a
+ * script must not take for an answer.
+ */
+export const tool: typeof run = (name, settings, program) =>
+  run(
+    name,
+    settings,
+    (values) =>
+      Effect.onInterrupt(program(values), () => Effect.fail(new Stopped({ message: "stopped before it was done" }))),
+  )
 
 /** Errors that a script must tell apart say what their program ends with. */
 const exitCodeOf = (error: Error): number =>

@@ -17,7 +17,7 @@ Sends dead letters back to the stage or the topic that they come from, each once
 letter was written: 2026-01-31T12:00:00Z, or how long ago: "2 hours". A record that came back after 5 attempts
 (--max-attempts) is quarantined: it stays where it is. --dry-run tells what would be done, and writes nothing.
 
-Ends with 0; with 1 where something failed, with 2 where the command line makes no sense, and with 3 where letters that were
+Ends with 0; with 1 where something failed or it was stopped, with 2 where the command line makes no sense, and with 3 where letters that were
 selected are not sent because they cannot be, or are quarantined.`
 
 type Time = (now: number) => number
@@ -154,7 +154,7 @@ const settings = {
   logLevel: Settings.withFallback(Telemetry.settings.logLevel, "Warn"),
 }
 
-Environment.run("redrive", settings, (values) =>
+Environment.tool("redrive", settings, (values) =>
   Effect.gen(function* () {
     if (asked.command === "list") return yield* list(asked.topic, asked.json)
     if (asked.command === "send") return yield* send(asked)

@@ -103,7 +103,7 @@ const resumable = <A, E, R>(replay: Effect.Effect<A, E, R>, path: string) => {
   return Effect.onInterrupt(replay, () => existsSync(path) ? Effect.fail(stopped) : Effect.void)
 }
 
-Environment.run("replay", settings, (values) =>
+Environment.tool("replay", settings, (values) =>
   Effect.gen(function* () {
     const pipelines = Pipelines.byName(values)
     const entry = command.entry === undefined ? undefined : yield* Replay.load(command.entry)

@@ -25,7 +25,7 @@ beside the live one, into topics of its own; diff compares what it wrote, key by
 --show: they can be personal data); cutover gives the live group the shadow's state. Each writes a FILE that it is resumed
 from, undone by, and forgotten with: forget deletes the topics that it names. --json tells it all to machines.
 
-Exit codes: 0 done, 1 failed, 2 not understood, 3 refused (nothing was changed), 4 diff found differences.`
+Exit codes: 0 done, 1 failed or stopped, 2 not understood, 3 refused (nothing was changed), 4 diff found differences.`
 
 /** Something on the command line that makes no sense with what is there. */
 export class Misused extends Schema.TaggedError<Misused>()("Misused", { message: Schema.String }) {
@@ -81,6 +81,9 @@ export const read = (args: ReadonlyArray<string>) => {
     const resumes = values.resume !== undefined
     const needsFrom = !takesFile && !resumes
     if (resumes === (argument !== undefined) || needsFrom !== (values.from !== undefined)) return usage
+    // They belong to what the file says already; --dry-run would be taken for a promise that nothing is done.
+    const settled = Object.keys(values).find((option) => resumes && !["resume", "rate", "json"].includes(option))
+    if (settled !== undefined) return `replay ${name} --resume FILE takes no --${settled}\n\n${usage}`
     const [rate, first] = [values.rate, values.first].map((text) => text === undefined ? undefined : Number(text))
     if (rate !== undefined && !(rate > 0) || first !== undefined && !(Number.isSafeInteger(first) && first >= 0)) {
       return usage

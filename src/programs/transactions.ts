@@ -15,7 +15,7 @@ list names all open transactions and where they hold back readers of committed r
 knows. abort ends one. An owner that is at work is shut out by that, and must begin anew: --force where it is a member of its
 group. TOPIC PARTITION PRODUCER_ID is for one that hangs: --force where it has written in the last 15 minutes. DURATION is a time such as "10 minutes".
 
-Ends with 0, with 1 where something failed, with 2 where the command line makes no sense, and with 3 where abort is refused:
+Ends with 0, with 1 where something failed or it was stopped, with 2 where the command line makes no sense, and with 3 where abort is refused:
 without --yes, where the owner may be at work, or where there is nothing to abort.`
 
 const flag = { type: "boolean" } as const
@@ -113,7 +113,7 @@ const settings = {
   logLevel: Settings.withFallback(Telemetry.settings.logLevel, "Warn"),
 }
 
-Environment.run("transactions", settings, (values) =>
+Environment.tool("transactions", settings, (values) =>
   Effect.suspend(() => {
     if (asked.command === "list") return list(asked.olderThan, asked.hanging, asked.json)
     const name = asked.command === "abort"

@@ -1,0 +1,36 @@
+/** Programs for operators: what they end with where they have not done what they were asked for. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { read } from "../../src/programs/replayCommands.ts"
+import * as Program from "../support/Program.ts"
+
+describe("programs for operators", () => {
+  it.live("that are stopped before they have an answer do not end as if they had one", () =>
+    Effect.forEach(
+      [["replay", "plan", "enrich", "--from", "earliest"], ["redrive", "list"], ["transactions", "list"]],
+      ([name, ...args]) =>
+        Effect.scoped(Effect.gen(function* () {
+          const program = yield* Program.start(name!, {
+            args,
+            env: { KAFKA_BROKERS: "127.0.0.1:1", LOG_LEVEL: "Warn" },
+          })
+          yield* Program.says(program, /trying again/)
+          yield* program.signal("SIGINT")
+          const { code, output } = yield* program.ended
+          assert.strictEqual(code, 1, output)
+          assert.include(output, "stopped before it was done")
+        })),
+      { concurrency: "unbounded" },
+    ), 60_000)
+
+  it("take nothing with a file to resume that the file decides", () => {
+    const resumed = (...args: ReadonlyArray<string>) => read(["run", "--resume", "replay.json", ...args])
+    assert.isObject(resumed("--rate", "100", "--json"))
+    for (
+      const option of ["--dry-run", "--reset-state", "--partial-state", "--reset-only", "--to=earliest", "--file=a"]
+    ) {
+      assert.match(String(resumed(option)), /--resume FILE takes no --/, option)
+    }
+    assert.match(String(read(["shadow", "--resume", "shadow.json", "--dry-run"])), /takes no --dry-run/)
+  })
+})
