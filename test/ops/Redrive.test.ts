@@ -354,4 +354,27 @@ describe("A redrive", () => {
         yield* Simulation.pass(5_000)
         assert.deepStrictEqual((yield* sent).map((all) => all.toSorted((a, b) => a - b)), everyOne)
       })).pipe(Effect.provide(Layer.fresh(ClusterMemory.layer({ markerDelay: "20 millis" }))))))
+
+  test(
+    "shows nothing of a record unless it is asked to: not what other writers quote of it, nor headers that nobody knows",
+    Effect.gen(function* () {
+      const about = {
+        "kafka_dlt-exception-fqcn": "org.example.Unreadable",
+        "kafka_dlt-exception-message": "cannot read ann@example.com",
+        "kafka_dlt-exception-stacktrace": "at ann@example.com",
+        "x-customer": "ann@example.com",
+        "millrace-stage-key": "ann@example.com",
+      }
+      yield* setUp([{ n: 1, key: "ann@example.com", own: { mail: "ann@example.com" }, about }])
+      const letter = yield* Redrive.show(Dlt.name, 1, 0)
+      const shown = JSON.stringify(Redrive.masked(letter))
+      assert.notInclude(shown, "ann@")
+      assert.include(shown, "org.example.Unreadable")
+      assert.include(shown, '"kafka_dlt-original-offset":101')
+      const { key, about: said } = Redrive.unmasked(letter)
+      assert.deepStrictEqual([key, said["x-customer"]], ["ann@example.com", "ann@example.com"])
+      assert.strictEqual(Redrive.unmasked({ ...letter, key: Buffer.from("007") }).key, "007")
+      assert.strictEqual(Redrive.unmasked({ ...letter, key: Buffer.from("null") }).key, "null")
+    }),
+  )
 })

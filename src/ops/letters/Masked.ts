@@ -36,12 +36,26 @@ const shown = (
   value: show(value),
   headers: own.map(([name, value]) => [name, show(value)]),
   about: Object.fromEntries(
-    Array.from(about, ([name, value]) => [name, ofRecord.has(name) ? show(value) : said(name, value)]),
+    Array.from(about, ([name, value]) => [name, ofFailure.has(name) ? said(name, value) : show(value)]),
   ),
 })
 
-/** Headers of the failure that hold something of the record. */
-const ofRecord: ReadonlySet<string> = new Set(["millrace-stage-input", "millrace-stage-key"])
+/**
+ * Headers that hold nothing of the record. Others are masked with it: messages and stack traces of other writers quote what
+ * they could not read, and headers that nobody here knows can hold anything.
+ */
+const ofFailure: ReadonlySet<string> = new Set([
+  ...["topic", "partition", "offset", "timestamp", "timestamp-type", "consumer-group"].map((what) =>
+    `kafka_dlt-original-${what}`
+  ),
+  "kafka_dlt-exception-fqcn",
+  "kafka_dlt-exception-cause-fqcn",
+  ...["reason", "message", "field", "program", "version", "failed-at", "first-failed-at", "attempts", "made"].map((
+    what,
+  ) => `millrace-${what}`),
+  ...["stage", "stage-topic", "stage-event-times"].map((what) => `millrace-${what}`),
+  ...["length", "sha256", "key-length", "headers"].map((what) => `millrace-truncated-${what}`),
+])
 
 const numbers: ReadonlySet<string> = new Set([
   "kafka_dlt-original-partition",
@@ -56,11 +70,12 @@ const said = (name: string, bytes: Uint8Array): unknown => {
   return isUtf8(bytes) ? text(bytes) : `${bytes.length} bytes`
 }
 
+/** Of JSON only objects and arrays as such: the text `007` is no number, and `null` is not nothing. */
 const plain = (bytes: Uint8Array | null): unknown => {
   if (bytes === null) return null
   if (!isUtf8(bytes)) return { bytes: Buffer.from(bytes).toString("base64") }
   const json = parsed(bytes)
-  return json === undefined ? text(bytes) : json.value
+  return typeof json?.value === "object" && json.value !== null ? json.value : text(bytes)
 }
 
 /** The shape of JSON; of anything else its length. No digest: short texts could be guessed by it. */

@@ -1,6 +1,7 @@
 /** What a replay writes down before it does it: what undoing it needs, and how far it has come. */
 import { Effect, Result, Schema } from "effect"
-import { open, readFile, rename } from "node:fs/promises"
+import { link, open, readFile, rename, unlink } from "node:fs/promises"
+import { dirname } from "node:path"
 import { JournalError } from "./ReplayError.ts"
 
 const Place = { topic: Schema.String, partition: Schema.Int }
@@ -51,20 +52,55 @@ export interface Journal {
 const EntryText = Schema.fromJsonString(Entry)
 const decodeEntry = Schema.decodeUnknownResult(EntryText)
 
-/** A file: it is replaced as a whole, and on the disk before a step is made. */
+/**
+ * A file that only its owner reads: it is replaced as a whole, and on the disk before a step is made. One that holds another
+ * replay is never replaced: two that begin at the same moment do not lose each other's way back.
+ */
 export const file = (path: string): Journal => ({
   save: (entry) =>
     Effect.tryPromise({
       try: async () => {
-        const handle = await open(`${path}.new`, "w")
-        await handle.writeFile(`${JSON.stringify(entry, undefined, 1)}\n`)
-        await handle.sync()
-        await handle.close()
-        await rename(`${path}.new`, path)
+        const written = `${path}.${entry.id}.new`
+        const handle = await open(written, "w", 0o600)
+        try {
+          await handle.chmod(0o600)
+          await handle.writeFile(`${JSON.stringify(entry, undefined, 1)}\n`)
+          await handle.sync()
+        } finally {
+          await handle.close()
+        }
+        if (await holds(path, entry)) await rename(written, path)
+        else {
+          // Unlike a renaming it fails where somebody else was faster.
+          await link(written, path).finally(() => unlink(written))
+        }
+        await synced(dirname(path))
       },
       catch: (cause) => new JournalError({ message: `${path} cannot be written: ${messageOf(cause)}` }),
     }),
 })
+
+/** Whether a file of this replay is there. */
+const holds = async (path: string, { id }: Entry): Promise<boolean> => {
+  const text = await readFile(path, "utf8").catch((error: { readonly code?: string }) => {
+    if (error.code === "ENOENT") return undefined
+    throw error
+  })
+  if (text === undefined) return false
+  const held = decodeEntry(text)
+  if (Result.isFailure(held) || held.success.id !== id) throw new Error("it holds something else")
+  return true
+}
+
+/** A name is on the disk when its directory is. */
+const synced = async (directory: string): Promise<void> => {
+  const handle = await open(directory, "r")
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
 
 /** Reads what a replay has written down. */
 export const load = (path: string): Effect.Effect<Entry, JournalError> =>
