@@ -82,7 +82,11 @@ const goOn = Effect.fnUntraced(function* (
       const undo = command.file ?? `${path.replace(/\.json$/, "")}-cutover.json`
       if (existsSync(undo)) return yield* misused(`${undo} is there already: name another --file`)
       const dryRun = command["dry-run"] === true
-      const cut = yield* Replay.cutOver(pipeline, entry, { journal: Replay.file(undo), dryRun })
+      const cut = yield* Replay.cutOver(pipeline, entry, {
+        journal: Replay.file(undo),
+        dryRun,
+        partialState: command["partial-state"],
+      })
       return yield* dryRun ? tell("nothing stands in the way of the cut-over", cut) : ended(cut, undo)
     }
     default: {

@@ -10,7 +10,7 @@ export const usage = `usage: replay plan PIPELINE --from WHERE [--to WHERE] [--r
        replay shadow PIPELINE --from WHERE [--rate RECORDS_PER_SECOND] [--file FILE] [--dry-run]
        replay shadow --resume FILE [--rate RECORDS_PER_SECOND]
        replay diff FILE [--first N] [--show] [--json]
-       replay cutover FILE [--file UNDO_FILE] [--dry-run]
+       replay cutover FILE [--file UNDO_FILE] [--partial-state] [--dry-run]
        replay forget FILE
 
 Processes again what a pipeline has processed. PIPELINE is one of enrich, aggregate, store-clicks, store-counts,
@@ -45,7 +45,7 @@ const allowed: Readonly<Record<Name, ReadonlyArray<string>>> = {
   undo: ["json"],
   shadow: ["from", "rate", "file", "resume", "dry-run", "json"],
   diff: ["first", "show", "json"],
-  cutover: ["file", "dry-run", "json"],
+  cutover: ["file", "partial-state", "dry-run", "json"],
   forget: ["json"],
 }
 

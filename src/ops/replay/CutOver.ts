@@ -21,6 +21,8 @@ export interface CutOverOptions {
   readonly journal: Journal
   /** Whether it is only found out whether the cut-over would be refused. */
   readonly dryRun?: boolean | undefined
+  /** Whether the state may be one of records from the middle of the input on. */
+  readonly partialState?: boolean | undefined
 }
 
 /**
@@ -32,7 +34,7 @@ export interface CutOverOptions {
 export const cutOver = <R>(
   pipeline: Any<R>,
   shadow: Entry,
-  { journal, dryRun }: CutOverOptions,
+  { journal, dryRun, partialState }: CutOverOptions,
 ): Effect.Effect<Entry, ReplayFailure, Needs<R>> =>
   Effect.mapError(
     Effect.gen(function* () {
@@ -40,6 +42,13 @@ export const cutOver = <R>(
       if (shadow.step !== "finished") return yield* over(shadow)
       const group = liveGroupOf(shadow)
       const plan = planOf(pipeline, { group })
+      if (!shadow.live!.isWhole && partialState !== true && plan.flows.some(({ stores }) => stores.length > 0)) {
+        return yield* refuse(
+          "PartialState",
+          `the shadow began in the middle of the input, and records before it are not in its state: begin a shadow at the ` +
+            "beginning of a log that has kept everything, or, where the state needs nothing older, say --partial-state",
+        )
+      }
       const cluster = yield* Cluster
       yield* inactive(shadow.group)
       yield* Layout.partitionsOfFlows(cluster, plan)
@@ -89,6 +98,7 @@ export const cutOver = <R>(
         }
         const entry: Entry = { ...intended, before, moved: before.map(({ metadata: _, ...where }) => where) }
         if (dryRun === true) return entry
+        const replays = new Map(held.before.map((one) => [placeOf(one), ownerOf(one)?.replay]))
         yield* journal.save(entry)
         yield* createBackups(plan, entry)
         yield* held.apply({
@@ -96,6 +106,7 @@ export const cutOver = <R>(
           positions: entry.moved.map((where): Reset.PositionReset => ({
             ...where,
             clock: stands.get(placeOf(where))?.clock,
+            replay: replays.get(placeOf(where)),
           })),
           stores: entry.stores.map((store) => ({ ...store, from: changelogTopic(shadow.group, store.store) })),
         })

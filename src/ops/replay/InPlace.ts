@@ -109,13 +109,31 @@ export const resume = <R>(
     asFailure,
   ) as Effect.Effect<Entry, ReplayFailure, Needs<R>>
 
-export const fits = (pipeline: Any<never> | Any<unknown>, entry: Entry, kind: Entry["kind"]) =>
-  entry.pipeline === pipeline.name && entry.kind === kind ? Effect.void : Effect.fail(
-    refuse(
+/** Whether a file is of this kind, and of this pipeline with the inputs and stores that it has now. */
+export const fits = (pipeline: Any<never> | Any<unknown>, entry: Entry, kind: Entry["kind"]) => {
+  if (entry.pipeline !== pipeline.name || entry.kind !== kind) {
+    return Effect.fail(refuse(
       "Positions",
       `the file belongs to a replay (${entry.kind}) of pipeline ${entry.pipeline}, not to one (${kind}) of ${pipeline.name}`,
-    ),
-  )
+    ))
+  }
+  const { flows } = planOf(pipeline)
+  const reads = new Set(flows.flatMap(({ reads }) => reads.map(({ name }) => name)))
+  const has = new Set(flows.flatMap(({ stores }, flow) => stores.map(({ name }) => `${flow}/${name}`)))
+  const named = new Set(entry.moved.map(({ topic }) => topic))
+  const had = new Set(entry.stores.map(({ store, flow }) => `${flow}/${store}`))
+  if (named.size > 0 && !isSameSet(named, reads) || had.size > 0 && !isSameSet(had, has)) {
+    return Effect.fail(refuse(
+      "Positions",
+      `pipeline ${pipeline.name} reads or keeps something else than when the file of replay ${entry.id} was written: use ` +
+        "the version of the program that wrote it",
+    ))
+  }
+  return Effect.void
+}
+
+const isSameSet = (one: ReadonlySet<string>, other: ReadonlySet<string>): boolean =>
+  one.size === other.size && Array.from(one).every((member) => other.has(member))
 
 export const over = (entry: Entry) =>
   Effect.fail(
@@ -150,15 +168,20 @@ const putBack = Effect.fnUntraced(function* <R>(
 ) {
   const id = `replay:${entry.id}:${name}`
   yield* Effect.scoped(Effect.gen(function* () {
-    const { held, keeper, kept } = yield* holding(pipeline, entry)
+    const found = yield* holding(pipeline, entry)
+    const { held, keeper, kept } = found
     const cluster = yield* Cluster
     const plan = planOf(pipeline, { group: entry.group })
     const writes = new Set(plan.flows.flatMap(({ writes }) => writes.map(({ name }) => name)))
     // Nothing waited there: what stands in them since comes again from the inputs, which go back.
     const own = yield* From.listed(cluster, entry.before.filter(({ topic }) => writes.has(topic)), "latest")
+    const stands = new Map(standing(found).map((one) => [placeOf(one), one.offset]))
     const positions = entry.before.map((one): Reset.PositionReset => {
       const { clock, replay } = ownerOf({ ...one, error: null }) ?? {}
-      return { ...one, offset: own.get(placeOf(one)) ?? one.offset, clock, replay }
+      const offset = own.get(placeOf(one)) ?? one.offset
+      // What was processed since is processed again, and stages must see that it is.
+      const below = Math.max(stands.get(placeOf(one)) ?? 0, replay?.below ?? 0)
+      return { ...one, offset, clock, replay: below > offset ? { id, below } : replay }
     })
     if (keeper === undefined) {
       const stores = withState ? entry.stores.map(({ store, flow, backup }) => ({ store, flow, from: backup })) : []

@@ -8,10 +8,13 @@ import { changelogTopic, type Pipeline, type Plan as PipelinePlan, plan as planO
 import * as Admin from "../../kafka/Admin.ts"
 import { placeOf } from "../../kafka/Bounded.ts"
 import { Cluster } from "../../kafka/Cluster.ts"
+import { inactive } from "../../kafka/Exclusive.ts"
 import * as Layout from "../../kafka/Layout.ts"
 import { ownerOf } from "../../kafka/Positions.ts"
 import { renamed } from "../../kafka/Renamed.ts"
 import * as Reset from "../../kafka/Reset.ts"
+import { patiently } from "../../kafka/Retry.ts"
+import { PipelineError } from "../../Task.ts"
 import type { Any as AnyTopic } from "../../Topic.ts"
 import { follow, type Running } from "./Following.ts"
 import * as From from "./From.ts"
@@ -223,7 +226,18 @@ export const forget = <R>(
           ? planOf(pipeline).flows.flatMap(({ stores }) => stores.map(({ name }) => changelogTopic(entry.group, name)))
           : [],
       ]
-      if (topics.length > 0) yield* cluster.deleteTopics(topics)
+      if (entry.kind === "shadow") yield* inactive(entry.group)
+      const deleted = topics.length === 0 ? [] : yield* patiently(cluster.deleteTopics(topics), 30_000)
+      const kept = deleted.filter(({ error }) => error !== null && error !== "UNKNOWN_TOPIC_OR_PARTITION")
+      if (kept.length > 0) {
+        const [{ topic, error }] = kept as [typeof kept[number]]
+        return yield* new PipelineError({
+          reason: "Kafka",
+          retriable: false,
+          message: `${kept.length} of ${topics.length} topics of replay ${entry.id} are still there: topic ${topic} ` +
+            `cannot be deleted (${error})`,
+        })
+      }
       const forgotten: Entry = { ...entry, step: "forgotten" }
       yield* journal.save(forgotten)
       return forgotten

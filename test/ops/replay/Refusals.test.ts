@@ -104,6 +104,38 @@ describe("a replay", () => {
       assert.lengthOf(sent.filter((mail) => mail.endsWith("first")), 26)
     })))
 
+  it.effect("that is undone sends nothing again that was sent since", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 20))
+      const sent: Array<string> = []
+      const pipeline = mailing(sent, "skip")
+      yield* World.process(pipeline)
+      const journal = World.journal()
+      const entry = yield* World.passing(Replay.run(pipeline, { from: earliest, journal, run }))
+      yield* Simulation.feed(payments(20, 30))
+      yield* World.process(pipeline)
+      assert.lengthOf(sent, 30)
+      yield* World.passing(Replay.undo(pipeline, entry, { journal }))
+      yield* Simulation.feed(payments(30, 34))
+      yield* World.process(pipeline)
+      assert.lengthOf(yield* out, 64)
+      assert.lengthOf(sent, 34)
+    })))
+
+  it.effect("goes on with no file of a pipeline that read or kept something else", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 4))
+      const pipeline = mailing([], "safe")
+      yield* World.process(pipeline)
+      const journal = World.journal()
+      const entry = yield* World.passing(Replay.run(pipeline, { from: earliest, journal, run, resetOnly: true }))
+      const other = { ...totals(({ cents }) => cents), name: "mailing" }
+      for (const step of [Replay.resume(other, entry, { journal, run }), Replay.undo(other, entry, { journal })]) {
+        assert.strictEqual(World.reasonOf(yield* Effect.exit(World.passing(step))), "Positions")
+      }
+      assert.strictEqual((yield* World.passing(Replay.undo(pipeline, entry, { journal }))).step, "undone")
+    })))
+
   it.effect("is visible until it is over, over restarts in the middle of it", () =>
     World.world(topics)(Effect.gen(function* () {
       yield* Simulation.feed(payments(0, 40))

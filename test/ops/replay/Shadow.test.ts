@@ -1,7 +1,8 @@
 /** Shadows: beside the live pipeline, compared with it, and put in its place. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { Contents, Replay } from "../../../src/index.ts"
+import { Cluster } from "../../../src/kafka/Cluster.ts"
 import * as Faults from "../../../src/kafka/Faults.ts"
 import * as Simulation from "../../support/Simulation.ts"
 import { Copies, type Payment, payments, sums, topics, Totals, totals } from "./Totals.ts"
@@ -78,6 +79,46 @@ describe("a shadow", () => {
       const { ben: all, ...rest } = sums(90)
       assert.deepStrictEqual(others, rest)
       assert.isBelow(ben!, all!)
+    })))
+
+  it.effect("that began in the middle gives no state to the live pipeline unless that is asked for", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 40))
+      yield* World.process(wrong)
+      const journal = World.journal()
+      const from = Replay.offsets(new Map([["payments", new Map([[0, 10], [1, 10]])]]))
+      const entry = yield* World.passing(Replay.shadow(right, { from, journal, run }))
+      const undoing = World.journal()
+      const cut = yield* Effect.exit(World.passing(Replay.cutOver(right, entry, { journal: undoing })))
+      assert.strictEqual(World.reasonOf(cut), "PartialState")
+      assert.isEmpty(undoing.saved)
+      yield* World.passing(Replay.cutOver(right, entry, { journal: undoing, partialState: true }))
+      assert.strictEqual(undoing.last().step, "finished")
+    })))
+
+  it.effect("is not forgotten while it runs, nor where its topics cannot be deleted", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 20))
+      yield* World.process(right)
+      const journal = World.journal()
+      const running = yield* Effect.forkChild(
+        World.through(Replay.shadow(right, { from: Replay.earliest, journal, run, rate: 1 }), () => Faults.none),
+      )
+      yield* Simulation.until("a shadow at work", Effect.sync(() => journal.saved.at(-1)?.step === "applied"))
+      yield* Simulation.pass(2_000, 200)
+      const forgetting = (entry: Replay.Entry) => Effect.exit(World.passing(Replay.forget(right, entry, { journal })))
+      assert.strictEqual(World.reasonOf(yield* forgetting(journal.last())), "Active")
+      yield* Fiber.join(running)
+      const cluster = yield* Cluster
+      const refusing = Cluster.of({
+        ...cluster,
+        deleteTopics: (names) => Effect.succeed(names.map((topic) => ({ topic, error: "TOPIC_AUTHORIZATION_FAILED" }))),
+      })
+      const kept = yield* Effect.provideService(forgetting(journal.last()), Cluster, refusing)
+      assert.include(World.reasonOf(kept), "cannot be deleted (TOPIC_AUTHORIZATION_FAILED)")
+      assert.strictEqual(journal.last().step, "finished")
+      yield* forgetting(journal.last())
+      assert.strictEqual(journal.last().step, "forgotten")
     })))
 
   it.effect("that dies at any step goes on where it was", () =>
