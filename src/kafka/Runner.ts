@@ -58,6 +58,8 @@ export interface Options {
    * repartitions: for topics that end with the process. Off unless given; fails where `shutdownTimeout` is too short.
    */
   readonly drain: boolean
+  /** Whether it fails with the first task that stops, and does not go on with the others: for what is to come to an end. */
+  readonly failFast: boolean
   readonly maxBytesPerTask: number
   readonly maxBytes: number
   /** How often it is looked whether partitions were added to the topics. */
@@ -73,6 +75,7 @@ export const defaults: Options = {
   rebalanceTimeout: "60 seconds",
   shutdownTimeout: "20 seconds",
   drain: false,
+  failFast: false,
   maxBytesPerTask: Fetcher.defaults.maxBytesPerPartition,
   maxBytes: Fetcher.defaults.maxBytes,
   metadataInterval: "30 seconds",
@@ -191,7 +194,7 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     const stopped = runners().filter((runner) => runner.failure() !== undefined)
     yield* Metric.update(Metric.withAttributes(assignedTasks, { pipeline: name }), tasks.size)
     yield* Metric.update(Metric.withAttributes(stoppedTasks, { pipeline: name }), stopped.length)
-    if (!assigning && stopped.length > 0 && stopped.length === tasks.size) {
+    if (!assigning && stopped.length > 0 && (settings.failFast || stopped.length === tasks.size)) {
       yield* Deferred.fail(fatal, taskStopped(name, stopped[0]!))
     }
   })

@@ -66,6 +66,8 @@ export const follow = Effect.fnUntraced(function* <R>(
     group: plan.group,
     reset: "earliest",
     drain: isBounded,
+    // With one that has stopped it would never come to its end.
+    failFast: true,
   }).pipe(Effect.provideService(Cluster, through)) as Effect.Effect<void, PipelineError>
   const arrived = Effect.gen(function* () {
     for (;;) {

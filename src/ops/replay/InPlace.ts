@@ -1,7 +1,14 @@
 /** Processing records again in the pipeline's own group: positions and state go back as one, and come forward again. */
 import { Clock, Effect } from "effect"
 import * as Identifier from "../../Identifier.ts"
-import { changelogTopic, type Keeper, type Kept, type Plan as PipelinePlan, plan as planOf } from "../../Pipeline.ts"
+import {
+  changelogTopic,
+  type Keeper,
+  type Kept,
+  type Plan as PipelinePlan,
+  plan as planOf,
+  type Replayed,
+} from "../../Pipeline.ts"
 import { placeOf } from "../../kafka/Bounded.ts"
 import * as Changelog from "../../kafka/Changelog.ts"
 import { Cluster, type CommittedOffset } from "../../kafka/Cluster.ts"
@@ -176,11 +183,16 @@ const putBack = Effect.fnUntraced(function* <R>(
     // Nothing waited there: what stands in them since comes again from the inputs, which go back.
     const own = yield* From.listed(cluster, entry.before.filter(({ topic }) => writes.has(topic)), "latest")
     const stands = new Map(standing(found).map((one) => [placeOf(one), one.offset]))
+    const replays = replaysOf(found)
     const positions = entry.before.map((one): Reset.PositionReset => {
       const { clock, replay } = ownerOf({ ...one, error: null }) ?? {}
       const offset = own.get(placeOf(one)) ?? one.offset
       // What was processed since is processed again, and stages must see that it is.
-      const below = Math.max(stands.get(placeOf(one)) ?? 0, replay?.below ?? 0)
+      const below = Math.max(
+        stands.get(placeOf(one)) ?? 0,
+        replays.get(placeOf(one))?.below ?? 0,
+        replay?.below ?? 0,
+      )
       return { ...one, offset, clock, replay: below > offset ? { id, below } : replay }
     })
     if (keeper === undefined) {
@@ -244,6 +256,12 @@ const standing = ({ held, keeper, kept }: Holding): ReadonlyArray<CommittedOffse
   return held.before.map((one) => ({ ...one, offset: next.get(placeOf(one)) ?? one.offset }))
 }
 
+/** The replays that the group is in. */
+const replaysOf = ({ held, keeper, kept }: Holding): ReadonlyMap<string, Replayed | undefined> =>
+  keeper === undefined
+    ? new Map(held.before.map((one) => [placeOf(one), ownerOf(one)?.replay]))
+    : new Map(kept.map((one) => [placeOf(one), one.replay]))
+
 const moveId = ({ id }: Pick<Entry, "id">): string => `replay:${id}`
 
 /** Whether a reset that was written down was carried out; refused where it was not, and the group has been used since. */
@@ -288,12 +306,12 @@ const reset = Effect.fnUntraced(function* <R>(
       }
       yield* journal.save(entry)
     } else if (yield* isDone(found, wanted)) return entry
-    const positions = entry.moved.map(({ topic, partition, offset, below }): Reset.PositionReset => ({
-      topic,
-      partition,
-      offset,
-      replay: below === undefined ? undefined : { id: moveId(entry), below },
-    }))
+    const replays = replaysOf(found)
+    const positions = entry.moved.map(({ topic, partition, offset, below = 0 }): Reset.PositionReset => {
+      // An earlier replay may not have come to its end: what it was to process again is still processed again.
+      const last = Math.max(below, replays.get(placeOf({ topic, partition }))?.below ?? 0)
+      return { topic, partition, offset, replay: last > offset ? { id: moveId(entry), below: last } : undefined }
+    })
     if (found.keeper === undefined) {
       if (entry.stores.length > 0) yield* createBackups(planOf(pipeline, { group: entry.group }), entry)
       yield* found.held.apply({ id: moveId(entry), positions: keepClocks(entry, positions), stores: entry.stores })

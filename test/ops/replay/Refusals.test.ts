@@ -122,6 +122,48 @@ describe("a replay", () => {
       assert.lengthOf(sent, 34)
     })))
 
+  it.effect("that is begun anew before the last one is over sends nothing again either", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 20))
+      const sent: Array<string> = []
+      const pipeline = mailing(sent, "skip")
+      yield* World.process(pipeline)
+      const journal = World.journal()
+      const options = { journal, run, resetOnly: true }
+      yield* World.passing(Replay.run(pipeline, { from: earliest, ...options }))
+      yield* Simulation.pass(1_000)
+      yield* World.passing(Replay.run(pipeline, { from: earliest, ...options }))
+      yield* World.process(pipeline)
+      assert.lengthOf(yield* out, 40)
+      assert.lengthOf(sent, 20)
+    })))
+
+  it.effect("fails where a task stops that has not come to its end, and does not wait for it for ever", () =>
+    World.world(topics)(Effect.gen(function* () {
+      yield* Simulation.feed(payments(0, 20))
+      const pipeline = mailing([], "safe")
+      yield* World.process(pipeline)
+      const broken = Pipeline.make(
+        "mailing",
+        Ingest.topic(Payments).pipe(
+          Decode.schema,
+          Flow.map(({ shop, cents }, { partition }) => {
+            if (partition === 1) throw new Error("a mistake")
+            return { shop, cents }
+          }),
+          Deliver.to(Out),
+          Failures.routeAll(DeadLetter.to(Dlt)),
+        ),
+        Guarantee.exactlyOnce(),
+      )
+      const journal = World.journal()
+      const exit = yield* Effect.exit(World.passing(Replay.run(broken, { from: earliest, journal, run })))
+      assert.include(World.reasonOf(exit), "a mistake")
+      yield* World.passing(Replay.resume(pipeline, journal.last(), { journal, run }))
+      assert.strictEqual(journal.last().step, "finished")
+      assert.lengthOf(yield* out, 40)
+    })))
+
   it.effect("goes on with no file of a pipeline that read or kept something else", () =>
     World.world(topics)(Effect.gen(function* () {
       yield* Simulation.feed(payments(0, 4))
