@@ -229,16 +229,35 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
     return now
   }).pipe(Effect.orElseSucceed(() => partitions))
   const adopt = (now: ReadonlyArray<number>) => {
-    for (const [flow, count] of now.entries()) partitions[flow] = Math.max(partitions[flow] ?? 0, count)
+    for (const flow of plan.flows.keys()) partitions[flow] = Math.max(partitions[flow]!, now[flow] ?? 0)
+  }
+  /** How often in a row we have asked for more than was assigned. */
+  let asked = 0
+  /**
+   * A static member that comes back has the assignment that was there, which may lack flows that its program did not have,
+   * and partitions that were added. A leader that does not know better is not asked for ever.
+   */
+  const lacks = (all: ReadonlyArray<number>) => {
+    const isAll = plan.flows.every((_, flow) => (all[flow] ?? 0) >= partitions[flow]!)
+    asked = isAll ? 0 : asked + 1
+    return !isAll && asked <= 3
   }
 
   const assigned = Effect.fnUntraced(function* (
-    { tasks: owned, owners, partitions: all }: Assignment.Assigned,
+    { tasks: given, owners, partitions: all = partitions }: Assignment.Assigned,
     generation: Generation,
   ) {
     assigning = true
-    adopt(all ?? [])
     Latch.closeUnsafe(grown)
+    if (lacks(all)) Latch.openUnsafe(grown)
+    adopt(all)
+    const owned = given.filter(({ flow }) => flow < plan.flows.length)
+    if (owned.length < given.length) {
+      yield* Effect.logWarning(
+        `${name}: the group's leader runs another version, and assigns tasks of flows that this one does not have: ` +
+          "they wait until it is replaced",
+      )
+    }
     const keys = new Set(owned.map(Assignment.taskKey))
     for (const key of [...tasks.keys()]) if (!keys.has(key)) yield* close(key)
     const claims = yield* commits.claim(owned, generation)
@@ -304,11 +323,13 @@ const untilStopped = Effect.fnUntraced(function* <E, R>(
       yield* Effect.forEach(runners(), (runner) => runner.idle, { concurrency: "unbounded", discard: true })
       yield* commits.commit(true)
       Latch.closeUnsafe(commits.fenced)
+      Latch.closeUnsafe(grown)
     }).pipe(Effect.ensuring(Effect.sync(() => serving?.unassigned()))),
     lost: Effect.suspend(() => {
       serving?.unassigned()
       commits.member = undefined
       Latch.closeUnsafe(commits.fenced)
+      Latch.closeUnsafe(grown)
       return pauseAll
     }),
     rejoin: Effect.raceFirst(commits.fenced.await, grown.await),

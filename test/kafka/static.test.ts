@@ -1,11 +1,22 @@
 /** Static members: a rolling restart in which nothing moves, and what becomes of two processes of one name. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
-import { Admin } from "../../src/index.ts"
+import {
+  Admin,
+  DeadLetter,
+  Decode,
+  Deliver,
+  Failures,
+  Guarantee,
+  Ingest,
+  Pipeline,
+  repartition,
+  Topic,
+} from "../../src/index.ts"
 import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
-import { append, copied, Copies, copies, copying, Dlt, readings } from "../support/Readings.ts"
+import { append, copied, Copies, copies, copying, Dlt, Reading, readings } from "../support/Readings.ts"
 import { ended, pass, start, stop, until } from "../support/Simulation.ts"
 
 const partitions = 6
@@ -155,6 +166,68 @@ describe("static members", () => {
       yield* copied(...ids)
       yield* pass(10_000)
       assert.isUndefined(ended(program))
+      assert.deepStrictEqual(yield* once, new Set(ids))
+    }),
+  )
+
+  test(
+    "that come back with a flow more have it worked on, though what they were assigned does not have it",
+    Effect.gen(function* () {
+      const { run } = crew()
+      const Between = Topic.make({
+        name: "between",
+        description: "",
+        owner: "",
+        schema: Reading,
+        key: ["id", ({ id }) => String(id)],
+        partitions: 2,
+      })
+      yield* Admin.createTopics([Between])
+      const changed = Pipeline.make(
+        group,
+        Ingest.topic(In).pipe(
+          Decode.schema,
+          Failures.routeAll(DeadLetter.to(Dlt)),
+          repartition(Between, { undeliverable: DeadLetter.to(Dlt) }),
+          Deliver.to(Copies),
+          Failures.routeAll(DeadLetter.to(Dlt)),
+        ),
+        Guarantee.exactlyOnce(),
+      )
+      const names = ["a", "b"]
+      const old = new Map<string, Effect.Success<ReturnType<typeof run>>>()
+      for (const name of names) old.set(name, yield* run(name))
+      yield* until("two members", Effect.map(members, (count) => count === 2))
+      const ids = [...yield* feed]
+      yield* copied(...ids)
+      for (const name of names) {
+        yield* stop(old.get(name)!.fiber)
+        yield* start(changed, Faults.none, { instanceId: name })
+        yield* pass(2_000)
+      }
+      ids.push(...yield* feed)
+      yield* until("copies", Effect.map(copies, (seen) => ids.every((id) => seen.includes(id))), 20_000)
+      assert.deepStrictEqual(yield* once, new Set(ids))
+    }),
+  )
+
+  test(
+    "that come back to a topic with more partitions work on them, and join no more than they must",
+    Effect.gen(function* () {
+      const control = yield* ClusterMemory.Control
+      const { run } = crew()
+      const before = yield* run("a")
+      const ids = [...yield* feed]
+      yield* copied(...ids)
+      yield* stop(before.fiber)
+      yield* control.grow("in", partitions + 1)
+      const after = yield* run("a")
+      yield* append("in", partitions, [{ id: next, at: 1 }])
+      ids.push(next++, ...yield* feed)
+      yield* until("copies", Effect.map(copies, (seen) => ids.every((id) => seen.includes(id))), 20_000)
+      yield* pass(10_000)
+      const joins = (yield* after.calls).filter(({ operation }) => operation === "JoinGroup")
+      assert.strictEqual(joins.length, 2)
       assert.deepStrictEqual(yield* once, new Set(ids))
     }),
   )
