@@ -22,8 +22,8 @@ export interface Brokers {
   readonly nodes: Effect.Effect<ReadonlyArray<number>, KafkaError>
   /**
    * Runs a request against a coordinator. It is asked for once, and again after an answer that says that it has moved or
-   * may be gone. Where no answer comes for a while, others are asked who it is: once it is another, the request fails with
-   * TIMEOUT.
+   * may be gone, or when a request was interrupted. Where no answer comes for a while, others are asked who it is: once it is
+   * another, the request fails with TIMEOUT.
    */
   coordinated<A>(
     of: Coordinated,
@@ -66,9 +66,10 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
     request: Call<Response>,
     repeatable?: "repeatable",
   ): Effect.fn.Return<Response, KafkaError> {
-    const within = repeatable === undefined ? timeout : Math.min(timeout, patience)
     let failure: KafkaError | undefined
-    for (const address of candidates()) {
+    const all = candidates()
+    for (const [i, address] of all.entries()) {
+      const within = repeatable === undefined || i === all.length - 1 ? timeout : Math.min(timeout, patience)
       const answer = yield* Effect.result(connections.send("admin", address, request, within))
       if (answer._tag === "Success") {
         last = address
@@ -162,6 +163,8 @@ export const make = (connections: Connections, bootstrap: ReadonlyArray<Address>
             if (moved.has(code)) coordinators.delete(`${of.kind} ${of.key}`)
           })
         ),
+        // Who gives a request up has mostly waited for too long.
+        Effect.onInterrupt(() => Effect.sync(() => coordinators.delete(`${of.kind} ${of.key}`))),
       ),
   }
 }

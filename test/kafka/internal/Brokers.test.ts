@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { KafkaError } from "../../../src/kafka/Cluster.ts"
 import * as Brokers from "../../../src/kafka/internal/Brokers.ts"
@@ -54,6 +54,38 @@ describe("Brokers", () => {
       const error = yield* Effect.flip(brokers.any(request))
       assert.strictEqual(error.code, "TIMEOUT")
       assert.deepStrictEqual(asked, ["CreateTopics of 1 within 30000", "CreateTopics of 2 within 30000"])
+    }))
+
+  it.effect("waits for the last one that there is to ask for as long as a request may take", () =>
+    Effect.gen(function* () {
+      const silent = (node: number) => [node, { code: "TIMEOUT", operation: "Metadata" }] as const
+      const { asked, brokers } = cluster(new Map([silent(1), silent(2)]))
+      yield* brokers.metadata([])
+      assert.deepStrictEqual(asked, [
+        "Metadata of 1 within 3000",
+        "Metadata of 2 within 3000",
+        "Metadata of 3 within 30000",
+      ])
+    }))
+
+  it.effect("asks anew who the coordinator is after a request to it that was given up", () =>
+    Effect.gen(function* () {
+      let coordinator = addresses[0]!
+      const connections = {
+        send: (_lane: string, { port }: { port: number }, { operation }: { operation: string }) =>
+          operation === "Heartbeat"
+            ? port === 9001 ? Effect.never : Effect.succeed({ errorCode: 0 })
+            : Effect.sync(() => ({ coordinators: [{ errorCode: 0, ...coordinator }] })),
+      } as unknown as Connections
+      const brokers = Brokers.make(connections, addresses, 30_000)
+      const request = { operation: "Heartbeat" } as Parameters<typeof brokers.any>[0]
+      const heartbeat = brokers.coordinated({ kind: "group", key: "a" }, (send) => send("heartbeat", request))
+      const first = yield* Effect.forkChild(Effect.timeoutOption(heartbeat, "2 seconds"))
+      yield* TestClock.adjust("1 second")
+      coordinator = addresses[1]!
+      yield* TestClock.adjust("1 second")
+      assert.isTrue(Option.isNone(yield* Fiber.join(first)))
+      assert.deepStrictEqual(yield* heartbeat, { errorCode: 0 })
     }))
 
   it.effect("says of brokers that cannot be reached what the one said that refused the credentials", () =>
