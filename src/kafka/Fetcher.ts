@@ -97,8 +97,9 @@ interface Partition extends TopicPartition, Standing {
   readonly isAside: boolean
   topicId: string | undefined
   position: number
-  /** Answers in a row that brought it no further. */
+  /** Answers in a row that brought it no further, for one reason. */
   refusals: number
+  reason: string | undefined
   held: number
   end: number
   isAtEnd: boolean
@@ -149,34 +150,44 @@ export const make = Effect.fnUntraced(function* (
       Math.min(options.fetchBytes, Math.floor((options.maxBytes - total) / sharing)),
     )
 
+  /** Whether it was refused for a while. */
   const accept = Effect.fnUntraced(function* (partition: Partition, answer: FetchedPartition, isGap: boolean) {
-    if (!reading.has(partition)) return
+    if (!reading.has(partition)) return false
     partition.isAtEnd = false
     if (answer.error === null) {
       const read = readable(answer, partition.position)
       const records = isGap ? { ...read, next: Math.max(read.next, answer.lastStableOffset) } : read
       if (records.next === partition.position && answer.batches.length > 0) {
+        // Brokers look at what is decided before they read: meanwhile more may have been.
+        if (partition.reason === undefined) {
+          partition.reason = early
+          return false
+        }
         return yield* refuse(partition, "CORRUPT_MESSAGE", displaced(answer))
       }
       partition.refusals = 0
+      partition.reason = undefined
       partition.isAtEnd = records.next >= answer.highWatermark
       partition.heard = monotonic(clock)
       partition.end = answer.highWatermark
-      if (records.next === partition.position) return
+      if (records.next === partition.position) return false
       partition.position = records.next
       hold(partition, records.size)
-      return void Queue.offerUnsafe(partition.fetched, records)
+      Queue.offerUnsafe(partition.fetched, records)
+      return false
     }
     if (answer.error === "OFFSET_OUT_OF_RANGE") return yield* outOfRange(partition)
     if (retriable.has(answer.error) || damages.has(answer.error)) {
       return yield* refuse(partition, answer.error, answer.message)
     }
-    fail(partition, answer.error, refusedFor(partition, answer.error))
+    return fail(partition, answer.error, refusedFor(partition, answer.error))
   })
 
   /** What may pass is asked again: records that do not get readable, and topics that stay another, only for a while. */
   const refuse = Effect.fnUntraced(function* (partition: Partition, code: string, problem: string | undefined) {
-    partition.refusals++
+    const reason = damages.has(code) ? "damage" : code
+    partition.refusals = reason === partition.reason ? partition.refusals + 1 : 1
+    partition.reason = reason
     if (damages.has(code) && partition.refusals >= rereads) {
       return fail(partition, "UNREADABLE", unreadable(partition, problem ?? code))
     }
@@ -186,12 +197,13 @@ export const make = Effect.fnUntraced(function* (
     if (partition.refusals === rereads || partition.refusals === 1 && damages.has(code)) {
       yield* Effect.logWarning(`${where(partition)}: ${problem ?? `it cannot be read (${code})`}; it is read again`)
     }
-    yield* refreshed(1)
+    return true
   })
 
   const fail = (partition: Partition, code: string, message: string) => {
     reading.delete(partition)
     Queue.failCauseUnsafe(partition.fetched, Cause.fail(new KafkaError({ code, operation: "Fetch", message })))
+    return false
   }
 
   const outOfRange = Effect.fnUntraced(function* (partition: Partition) {
@@ -214,6 +226,7 @@ export const make = Effect.fnUntraced(function* (
     const to = reset === "earliest" ? start : yield* list("latest", "read_committed")
     if (to < 0) return yield* refuse(partition, "OFFSET_NOT_AVAILABLE", undefined)
     partition.refusals = 0
+    partition.reason = undefined
     partition.position = to
     const missed = isAbove ? 0 : to - from
     if (missed > 0) yield* Metric.update(Metric.withAttributes(lost, { topic: partition.topic }), missed)
@@ -223,6 +236,7 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.logWarning(
       `${where(partition)}: position ${from} ${log}; going on at ${to} as the reset policy "${reset}" says`,
     )
+    return false
   })
 
   const refreshed = (failed: number) =>
@@ -255,10 +269,12 @@ export const make = Effect.fnUntraced(function* (
     )
     // Compaction may have removed the last records of a log, or their marker: then a whole answer is empty below the end.
     const isEmpty = answers.every(({ error, batches }) => error === null && batches.length === 0)
+    let isRefused = false
     for (const answer of answers) {
       const partition = partitions.find((one) => one.topic === answer.topic && one.partition === answer.partition)
-      if (partition !== undefined) yield* accept(partition, answer, isEmpty)
+      if (partition !== undefined && (yield* accept(partition, answer, isEmpty))) isRefused = true
     }
+    if (isRefused) yield* refreshed(1)
   })
 
   /** A broker that does not answer may have more. */
@@ -350,6 +366,7 @@ export const make = Effect.fnUntraced(function* (
         partition,
         topicId: standing.topicId ?? leaders.id(topic),
         refusals: 0,
+        reason: undefined,
         isAside,
         position: offset,
         held: 0,
@@ -402,8 +419,11 @@ const silence = 2_000
 
 const where = ({ topic, partition }: TopicPartition): string => `topic ${topic} partition ${partition}`
 
-/** So often records that cannot be read are read again, and a topic that is another asked for: for 2 seconds at least. */
+/** So often records that cannot be read are read again, and a topic that is another asked for: for 1.4 seconds at least. */
 const rereads = 20
+
+/** Of an answer with records of which none is decided by what it says. */
+const early = "early"
 
 /** Answers that say that records cannot be read. */
 const damages: ReadonlySet<string> = new Set([

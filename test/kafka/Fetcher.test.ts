@@ -396,6 +396,70 @@ describe("Fetcher", () => {
   )
 
   test(
+    "reads what is damaged again as often after it was refused for another reason for long",
+    Effect.gen(function* () {
+      const { fetcher } = yield* fetching(1)
+      const faults = yield* Faults.Faults
+      yield* append(0, 3)
+      yield* faults.use({
+        start: () => ({ operation, count }) =>
+          operation !== "Fetch" || count > 45
+            ? undefined
+            : count <= 30
+            ? Faults.refusePartitions("NOT_LEADER_OR_FOLLOWER")
+            : damage,
+      })
+      const reading = yield* fetcher.read({ topic, partition: 0 }, 0)
+      assert.deepStrictEqual([...(yield* first(reading.next)).offsets], [0, 1, 2])
+    }),
+  )
+
+  test(
+    "waits once for all partitions that are refused in one answer",
+    Effect.gen(function* () {
+      const partitions = 20
+      const { fetcher } = yield* fetching(partitions)
+      const faults = yield* Faults.Faults
+      for (let partition = 0; partition < partitions; partition++) yield* append(partition, 1)
+      const last = partitions - 1
+      yield* faults.use(Faults.every(
+        ({ operation }) => operation === "Fetch",
+        Faults.refusePartitions("NOT_LEADER_OR_FOLLOWER", ({ partition }) => partition !== last),
+      ))
+      for (let partition = 0; partition < last; partition++) yield* fetcher.read({ topic, partition }, 0)
+      yield* TestClock.adjust("1 second")
+      const whole = yield* fetcher.read({ topic, partition: last }, 0)
+      const next = yield* Effect.forkChild(whole.next)
+      for (let i = 0; i < 40; i++) yield* TestClock.adjust("10 millis")
+      assert.isDefined(next.pollUnsafe())
+    }),
+  )
+
+  test(
+    "takes an answer that has more than it says to be decided for what it is, and asks again at once",
+    Effect.gen(function* () {
+      const cluster = yield* Cluster
+      let isEarly = true
+      const early = Cluster.of({
+        ...cluster,
+        fetch: (request) =>
+          Effect.map(cluster.fetch(request), (answers) =>
+            answers.map((answer) => {
+              if (!isEarly || answer.batches.length === 0) return answer
+              isEarly = false
+              return { ...answer, lastStableOffset: 0 }
+            })),
+      })
+      const { fetcher } = yield* Effect.provideService(fetching(1), Cluster, early)
+      yield* append(0, 1)
+      const reading = yield* fetcher.read({ topic, partition: 0 }, 0)
+      const next = yield* Effect.forkChild(reading.next)
+      for (let i = 0; i < 5; i++) yield* TestClock.adjust("1 millis")
+      assert.isDefined(next.pollUnsafe())
+    }),
+  )
+
+  test(
     "fails where a batch says that it is elsewhere than the log can be",
     Effect.gen(function* () {
       const cluster = yield* Cluster
