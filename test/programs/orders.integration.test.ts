@@ -8,6 +8,8 @@ import { order, type OrderEvent } from "../../src/orders/Order.ts"
 import { pipelines } from "../../src/orders/Names.ts"
 import * as Broker from "../support/Broker.ts"
 import { byHand } from "../support/OrdersByHand.ts"
+import * as Metrics from "../support/Metrics.ts"
+import * as Ports from "../support/Ports.ts"
 import * as Program from "../support/Program.ts"
 
 const to = orderTopics()
@@ -31,19 +33,26 @@ Broker.describeWithOwnBroker("orders on Apache Kafka", () => {
     Effect.gen(function* () {
       const broker = yield* Broker.own("--set", "group.min.session.timeout.ms=1000")
       const env = { KAFKA_BROKERS: broker.brokers.join(","), SESSION_TIMEOUT: "2 seconds", LOG_LEVEL: "Warn" }
-      const sender = { args: ["--commands", String(commands), "--seed", "3", "--rate", "600"], env }
+      const sender = { args: ["--commands", String(commands), "--seed", "3", "--rate", "600"] }
+
+      const start = Effect.fnUntraced(function* (options: Program.Options) {
+        const port = yield* Effect.promise(Ports.free)
+        const program = yield* Program.start("orders", { ...options, env: { ...env, METRICS_PORT: String(port) } })
+        return { ...program, hasDecided: (count: number) => Metrics.untilRead(port, to.commands.name, count) }
+      })
 
       // One that sends and decides, and one that decides; each is killed, and the commands are sent once more.
-      let other = yield* Program.start("orders", { env })
-      const first = yield* Program.start("orders", sender)
-      yield* Effect.sleep("5 seconds")
+      let other = yield* start({})
+      const first = yield* start(sender)
+      yield* first.hasDecided(500)
+      yield* other.hasDecided(500)
       yield* other.signal("SIGKILL")
-      other = yield* Program.start("orders", { env })
-      yield* Effect.sleep("3 seconds")
+      other = yield* start({})
+      yield* other.hasDecided(800)
       yield* first.signal("SIGKILL")
       assert.strictEqual((yield* first.ended).signal, "SIGKILL")
-      const second = yield* Program.start("orders", sender)
-      yield* Effect.sleep("4 seconds")
+      const second = yield* start(sender)
+      yield* second.hasDecided(1_500)
       yield* other.signal("SIGKILL")
       const { code, output } = yield* second.ended
       assert.strictEqual(code, 0, output)

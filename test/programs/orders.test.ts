@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Random } from "effect"
 import { orderTopics } from "../../schemas/orders/index.ts"
 import * as Traffic from "../../src/orders/Traffic.ts"
+import * as Metrics from "../support/Metrics.ts"
 import { type ByHand, byHand } from "../support/OrdersByHand.ts"
 import * as Ports from "../support/Ports.ts"
 import * as Program from "../support/Program.ts"
@@ -36,14 +37,6 @@ const summaryOf = (seed: number, { accepted, repeated, rejected, damaged, averag
 
 const withoutColumns = (output: string) => output.replaceAll(/ {2,}/g, " ")
 
-/** Waits until a program has committed answers to so many commands. */
-const untilDecided = (port: number, count: number) =>
-  Effect.promise(() => fetch(`http://127.0.0.1:${port}/metrics`).then((answer) => answer.text(), () => "")).pipe(
-    Effect.map((text) => Number(/^millrace_records_read_total\{.*orders\.commands.*\} (\d+)/m.exec(text)?.[1] ?? 0)),
-    Effect.delay("100 millis"),
-    Effect.repeat({ until: (decided) => decided >= count }),
-  )
-
 describe("orders, embedded", () => {
   it.live("prints the averages of the commands it was told to send, and ends", () =>
     Effect.gen(function* () {
@@ -60,7 +53,7 @@ describe("orders, embedded", () => {
         args: ["--seed", "5", "--rate", "400"],
         env: { METRICS_PORT: String(port) },
       })
-      yield* untilDecided(port, 200)
+      yield* Metrics.untilRead(port, "orders.commands", 200)
       assert.isNull(program.process.exitCode, program.output())
       yield* program.signal("SIGTERM")
       const { code, output } = yield* program.ended
