@@ -242,7 +242,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   for (;;) {
     const left = yield* behind
     // What is committed can be read only when followers have its markers.
-    if (left === undefined && quiet++ > 0) break
+    if (left === undefined && quiet++ > 2) break
     if (left === undefined) {
       yield* TestClock.adjust(3 * replicationLag)
       continue
