@@ -15,6 +15,7 @@ import { PipelineError } from "../Task.ts"
 import { text } from "../Topic.ts"
 import type { JournaledStore } from "../state/Store.ts"
 import { patiently } from "./Retry.ts"
+import { unstuck } from "./Stuck.ts"
 
 /** The key of the positions record: a byte that no UTF-8 text contains, so that no store's key can be equal to it. */
 const positionsKey = Buffer.from([0xff])
@@ -73,7 +74,7 @@ export const entries = Effect.fnUntraced(function* (
   const reading = Effect.gen(function* () {
     const reading = yield* fetcher.read(where, position)
     while (position < end) {
-      const { length, keys, bytes, headers, next, size, offsets } = yield* reading.next
+      const { length, keys, bytes, headers, next, size, offsets } = yield* unstuck(reading.next, where, position)
       for (let i = 0; i < length; i++) {
         const key = keys[i]!
         if (key === null) return yield* broken(where, `the record at offset ${offsets[i]} has no key`, false)

@@ -4,11 +4,13 @@
  */
 import { Clock, Effect, Result } from "effect"
 import { Cluster, KafkaError } from "../kafka/Cluster.ts"
+import { patiently } from "../kafka/Retry.ts"
 import { PipelineError } from "../Task.ts"
 import { type Group, Histogram } from "./letters/Histogram.ts"
 import { Ledger } from "./letters/Ledger.ts"
 import type { Letter } from "./letters/Letter.ts"
 import { each, open, RedriveError } from "./letters/Opened.ts"
+import { patience } from "./letters/Reading.ts"
 import { type Report, Tally } from "./letters/Report.ts"
 import * as Returning from "./letters/Returning.ts"
 import { isSelected, type Selection } from "./letters/Selection.ts"
@@ -40,7 +42,7 @@ const mostBytes = 1_000_000
 
 /** Topics whose names say that they hold dead letters: `.dlt`, or as Spring Kafka names them `-dlt`. */
 export const topics: Effect.Effect<ReadonlyArray<string>, RedriveError, Cluster> = Effect.gen(function* () {
-  const { topics } = yield* Cluster.use((cluster) => cluster.metadata())
+  const { topics } = yield* patiently(Cluster.use((cluster) => cluster.metadata()), patience)
   return topics.map(({ topic }) => topic).filter((topic) => /[.-]dlt$/i.test(topic)).sort()
 }).pipe(Effect.mapError((error) => wrapped("", error)))
 
@@ -55,7 +57,7 @@ export const list = Effect.fn("Redrive.list")(
     const histogram = new Histogram()
     yield* each(
       opened,
-      (letter) => Effect.sync(() => histogram.add(letter, ledger.get({ ...letter, topicId: opened.topicId })?.outcome)),
+      (letter) => Effect.sync(() => histogram.add(letter, ledger.get({ ...letter, topicId: opened.topicId }))),
     )
     return histogram.groups
   },
@@ -135,7 +137,7 @@ const run = (topic: string, selection: Selection, options: Options, isDry: boole
       })
       const choose = Effect.fnUntraced(function* (letter: Letter) {
         const known = ledger.get({ ...letter, topicId: opened.topicId })
-        if (known?.outcome === "sent") return void tally.before++
+        if (known === "sent") return void tally.before++
         const at = yield* Clock.currentTimeMillis
         const { partition, offset, attempts } = letter
         const mark = { topicId: opened.topicId, partition, offset, attempts, at }
@@ -148,7 +150,10 @@ const run = (topic: string, selection: Selection, options: Options, isDry: boole
         const returning = Returning.make(letter, target === undefined ? undefined : yield* targets.of(target), at)
         if (Result.isFailure(returning)) return tally.addRefused(returning.failure)
         if (tally.sentInAll + chosen.filter(({ returning }) => returning !== undefined).length >= max) {
+          // It is none of those that this redrive has done something with.
           tally.isCutOff = true
+          tally.selected--
+          tally.read--
           return
         }
         chosen.push({ mark: { ...mark, attempts: attempts + 1, outcome: "sent" }, returning: returning.success })

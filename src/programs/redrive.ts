@@ -1,7 +1,8 @@
 /** Dead letters: what there is, one of them, and sending them again. */
+import { Buffer } from "node:buffer"
 import { parseArgs } from "node:util"
 import { SingleBar } from "cli-progress"
-import { Clock, Console, Duration, Effect, Result } from "effect"
+import { Clock, Console, Duration, Effect, Result, Schema } from "effect"
 import { Settings } from "../index.ts"
 import * as Redrive from "../ops/Redrive.ts"
 import * as Environment from "./environment.ts"
@@ -10,11 +11,11 @@ import * as Telemetry from "./telemetry.ts"
 
 const usage = `usage: redrive list [TOPIC] [--json]
        redrive show TOPIC PARTITION OFFSET [--unmasked]
-       redrive send TOPIC (--all | [--reason REASON]... [--since TIME] [--until TIME] [--key KEY])
+       redrive send TOPIC (--all | [--reason REASON]... [--since TIME] [--until TIME] [--key KEY | --key-base64 KEY])
                     [--max N] [--max-attempts N] [--rate RECORDS_PER_SECOND] [--dry-run] [--json]
 
 Sends dead letters back to the stage or the topic that they come from, each once, however often it is asked. TIME is when the
-letter was written: 2026-01-31T12:00:00Z, or how long ago: "2 hours". A record that came back after 5 attempts
+letter was written, with its zone: 2026-01-31T12:00:00Z, or how long ago: "2 hours". --key-base64 is for a key that is no text. A record that came back after 5 attempts
 (--max-attempts) is quarantined: it stays where it is. --dry-run tells what would be done, and writes nothing.
 
 Ends with 0; with 1 where something failed or it was stopped, with 2 where the command line makes no sense, and with 3 where letters that were
@@ -22,9 +23,10 @@ selected are not sent because they cannot be, or are quarantined.`
 
 type Time = (now: number) => number
 
-/** A moment, or how long before now. */
+/** A moment with its zone, or how long before now: without a zone it would be another one on every machine. */
 const time = (text: string): Time | undefined => {
   if (/^\d{4}-\d\d-\d\d/.test(text)) {
+    if (!/^[\d-]{10}(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/.test(text)) return undefined
     const at = Date.parse(text)
     return Number.isNaN(at) ? undefined : () => at
   }
@@ -34,17 +36,23 @@ const time = (text: string): Time | undefined => {
   return (now) => now - millis
 }
 
+/** Bytes in base64; `undefined` for anything else. */
+const bytes = (text: string): Uint8Array | undefined => {
+  const bytes = Buffer.from(text, "base64")
+  return bytes.toString("base64") === text ? bytes : undefined
+}
+
 const text = { type: "string" } as const
 const flag = { type: "boolean" } as const
 const options = {
   reason: { ...text, multiple: true },
-  ...{ since: text, until: text, key: text, max: text, "max-attempts": text, rate: text },
+  ...{ since: text, until: text, key: text, "key-base64": text, max: text, "max-attempts": text, rate: text },
   ...{ all: flag, "dry-run": flag, json: flag, unmasked: flag, help: { ...flag, short: "h" } },
 } as const
 const taken: Readonly<Record<string, ReadonlyArray<string>>> = {
   list: ["json"],
   show: ["unmasked"],
-  send: ["reason", "since", "until", "key", "all", "max", "max-attempts", "rate", "dry-run", "json"],
+  send: ["reason", "since", "until", "key", "key-base64", "all", "max", "max-attempts", "rate", "dry-run", "json"],
 }
 
 /** What is asked for; `undefined` where that makes no sense. */
@@ -65,14 +73,17 @@ const commandLine = () => {
         ? undefined
         : { command: "show", topic, partition: partition!, offset: offset!, unmasked: values.unmasked } as const
     }
-    const { reason, key, all = false } = values
+    const { reason, all = false, "key-base64": base64 } = values
+    const key = base64 === undefined ? values.key : bytes(base64)
     const [since, until] = [values.since, values.until].map((text) => text === undefined ? undefined : time(text))
     const counts = [values.max, values["max-attempts"], values.rate].map((text) =>
       text === undefined ? undefined : Number(text)
     )
     const [max, maxAttempts, rate] = counts
-    const isChosen = [reason, values.since, values.until, key].some((one) => one !== undefined)
-    const isWrong = more.length > 0 || all === isChosen || values.since !== undefined && since === undefined ||
+    const isChosen = [reason, values.since, values.until, values.key, base64].some((one) => one !== undefined)
+    const isWrong = more.length > 0 || all === isChosen || base64 !== undefined && values.key !== undefined ||
+      base64 !== undefined && key === undefined ||
+      values.since !== undefined && since === undefined ||
       values.until !== undefined && until === undefined || counts.some((n) => n !== undefined && !(n > 0)) ||
       [max, maxAttempts].some((n) => n !== undefined && !Number.isSafeInteger(n))
     if (isWrong) return undefined
@@ -112,6 +123,8 @@ const send = Effect.fnUntraced(function* (asked: Extract<Asked, { command: "send
     ...since === undefined ? {} : { since: since(now) },
     ...until === undefined ? {} : { until: until(now) },
   }
+  const { since: first = -Infinity, until: last = Infinity } = selection
+  if (first >= last) return yield* new Misused({ message: "--since is not before --until: no letter is" })
   let reached = 0
   const options: Redrive.Options = {
     ...max === undefined ? {} : { max },
@@ -129,6 +142,10 @@ const send = Effect.fnUntraced(function* (asked: Extract<Asked, { command: "send
   yield* Console.log(json ? JSON.stringify(plain(report)) : told(report, dry))
   if (report.refused.size > 0 || report.quarantined > 0) process.exitCode = 3
 })
+
+class Misused extends Schema.TaggedError<Misused>()("Misused", { message: Schema.String }) {
+  readonly exitCode = 2
+}
 
 const stopped = (sent: number): Redrive.RedriveError =>
   new Redrive.RedriveError({

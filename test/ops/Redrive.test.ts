@@ -1,6 +1,6 @@
 /** Dead letters are sent again once: over crashes at every step, beside others that do the same, and however often it is asked. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, type Scope } from "effect"
+import { Clock, Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Buffer } from "node:buffer"
 import { Admin, Topic } from "../../src/index.ts"
@@ -8,6 +8,7 @@ import { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
 import * as Redrive from "../../src/ops/Redrive.ts"
+import * as Contract from "../kafka/contract/Harness.ts"
 import { forSeeds } from "../support/Seeds.ts"
 import * as Simulation from "../support/Simulation.ts"
 
@@ -375,6 +376,62 @@ describe("A redrive", () => {
       assert.deepStrictEqual([key, said["x-customer"]], ["ann@example.com", "ann@example.com"])
       assert.strictEqual(Redrive.unmasked({ ...letter, key: Buffer.from("007") }).key, "007")
       assert.strictEqual(Redrive.unmasked({ ...letter, key: Buffer.from("null") }).key, "null")
+    }),
+  )
+
+  test(
+    "counts every letter that is selected in one of its figures, also where no more are allowed",
+    Effect.gen(function* () {
+      yield* setUp(many)
+      yield* send({}, { max: 3 })
+      const { selected, sent, before, isCutOff } = yield* send({}, { max: 5 })
+      assert.deepStrictEqual([selected, sent.get("orders"), before, isCutOff], [8, 5, 3, true])
+    }),
+  )
+
+  test(
+    "means by a key that very key, also where it is no text",
+    Effect.gen(function* () {
+      yield* setUp([])
+      const control = yield* ClusterMemory.Control
+      const keys = [Buffer.from([0x61, 0xff]), Buffer.from([0x61, 0xfe]), Buffer.from("a\ufffd")]
+      for (const key of keys) {
+        const about = { timestamps: [now], headers: [[["millrace-reason", Buffer.from("Down")] as const]] }
+        yield* control.append({ topic: Dlt.name, partition: 0 }, { keys: [key], values: [Buffer.from("{}")], ...about })
+      }
+      for (const key of [keys[1]!, "a\ufffd"]) {
+        assert.strictEqual((yield* running("a plan", Redrive.plan(Dlt.name, { key }))).selected, 1)
+      }
+    }),
+  )
+
+  test(
+    "ends in time where somebody else's transaction holds its marks back, and sends nothing",
+    Effect.gen(function* () {
+      yield* setUp(many)
+      yield* send({}, { max: 2 })
+      const foreign = yield* Contract.transactor("somebody-else", 900_000)
+      yield* foreign.begin(`${Dlt.name}.redriven`, 0)
+      const records = { ...yield* Contract.recordsOf(["?"]), keys: [Buffer.from("?")] }
+      const producer = { ...foreign.identity, baseSequence: 0 }
+      const where = { topic: `${Dlt.name}.redriven`, partition: 0 }
+      const [written] = yield* Contract.produce([{ ...where, records, producer }], "somebody-else")
+      assert.isNull(written!.error)
+      const began = yield* Clock.currentTimeMillis
+      const error = yield* Effect.flip(send())
+      assert.match(error.message, /orders.dlt.redriven partition 0 gives nothing .* a transaction that somebody else/)
+      assert.isBelow((yield* Clock.currentTimeMillis) - began, 60_000)
+      assert.lengthOf((yield* sent).flat(), 2)
+    }),
+  )
+
+  test(
+    "sends nothing where its marks would be deleted",
+    Effect.gen(function* () {
+      const marks = Topic.bytes({ ...about, name: `${Dlt.name}.redriven`, partitions: 1, retention: "1 day" })
+      yield* setUp(many, [Orders, Dlt, marks])
+      assert.match((yield* Effect.flip(send())).message, /it must be compact and nothing else/)
+      assert.lengthOf((yield* sent).flat(), 0)
     }),
   )
 })

@@ -1,6 +1,6 @@
 /** Dead letters counted by why and where they failed. */
-import type { Mark } from "./Ledger.ts"
 import type { Letter } from "./Letter.ts"
+import type { Outcome } from "./Outcomes.ts"
 
 export interface Group {
   readonly reason: string
@@ -21,7 +21,7 @@ export interface Group {
 export class Histogram {
   readonly #groups = new Map<string, { -readonly [K in keyof Group]: Group[K] }>()
 
-  add({ reason, stage: named, program, origin, timestamp }: Letter, outcome: Mark["outcome"] | undefined): void {
+  add({ reason, stage: named, program, origin, timestamp }: Letter, outcome: Outcome | undefined): void {
     const stage = named ?? null
     const topic = origin?.topic ?? null
     const id = JSON.stringify([reason, stage, program, topic])

@@ -7,7 +7,9 @@ import type { ProducerRecord } from "../../kafka/Delivery.ts"
 import { PipelineError } from "../../Task.ts"
 import { text } from "../../Topic.ts"
 import * as Topic from "../../Topic.ts"
-import { ends, partitionsOf, reading } from "./Reading.ts"
+import { patiently } from "../../kafka/Retry.ts"
+import { type Outcome, Outcomes, type Where } from "./Outcomes.ts"
+import { ends, partitionsOf, patience, reading } from "./Reading.ts"
 
 /** What was done with a dead letter. */
 export const Mark = Schema.Struct({
@@ -37,33 +39,49 @@ export const topicOf = (letters: string): Topic.Topic<Mark> =>
     schema: Mark,
   })
 
-export interface Where {
-  readonly topicId: string
-  readonly partition: number
-  readonly offset: number
-}
-
 const keyOf = ({ topicId, partition, offset }: Where): string => `${topicId}/${partition}/${offset}`
+
+const whereOf = (key: string): Where | undefined => {
+  const match = /^(.+)\/(\d+)\/(\d+)$/.exec(key)
+  return match === null ? undefined : { topicId: match[1]!, partition: Number(match[2]), offset: Number(match[3]) }
+}
 
 export class Ledger {
   readonly #topic: Topic.Topic<Mark>
-  readonly #marks = new Map<string, Mark>()
+  readonly #outcomes = new Outcomes()
   #next = 0
 
   constructor(letters: string) {
     this.#topic = topicOf(letters)
   }
 
-  get(where: Where): Mark | undefined {
-    return this.#marks.get(keyOf(where))
+  /** What was done with a letter; `undefined` where nothing was. */
+  get(where: Where): Outcome | undefined {
+    return this.#outcomes.get(where)
   }
 
-  /** Creates the topic of marks where there is none. */
-  readonly create: Effect.Effect<void, PipelineError, Cluster> = Effect.suspend(() => Admin.createTopics([this.#topic]))
+  /** Creates the topic of marks where there is none; fails where one is there that would lose marks. */
+  readonly create = Effect.fnUntraced(
+    { self: this },
+    function* (this: Ledger): Effect.fn.Return<void, KafkaError | PipelineError, Cluster> {
+      yield* Admin.createTopics([this.#topic])
+      const { name } = this.#topic
+      const config = yield* patiently(Cluster.use((cluster) => cluster.topicConfig(name)), patience)
+      const policy = config["cleanup.policy"] ?? "compact"
+      if (policy === "compact") return
+      return yield* new PipelineError({
+        reason: "Definition",
+        retriable: false,
+        message:
+          `topic ${name} has the cleanup.policy ${policy}, by which marks are deleted, and what they say was sent is ` +
+          "sent again: it must be compact and nothing else",
+      })
+    },
+  )()
 
   /**
    * Reads on to the end: of all marks, also those of transactions that are being completed, or of those that are decided.
-   * Marks are small, and as many are in memory as there are letters that were redriven.
+   * What they say is kept in a few bits each (see `Outcomes`).
    */
   readonly update = Effect.fnUntraced(
     { self: this },
@@ -93,28 +111,32 @@ export class Ledger {
     return { topic: this.#topic.name, partition: 0, key: Buffer.from(keyOf(mark)), value: encoded }
   }
 
-  /** The records that delete marks of letters that are gone; `starts` has the first offset of each partition. */
-  stale(topicId: string, starts: ReadonlyArray<number>): Array<ProducerRecord> {
-    const gone = [...this.#marks.values()].filter((mark) =>
-      mark.topicId !== topicId || mark.offset < (starts[mark.partition] ?? 0)
-    )
-    return gone.map((mark) => ({ topic: this.#topic.name, partition: 0, key: Buffer.from(keyOf(mark)), value: null }))
+  /** Letters that are gone and have a mark yet, at most so many; `starts` has the first offset of each partition. */
+  stale(topicId: string, starts: ReadonlyArray<number>, most: number): ReadonlyArray<Where> {
+    return this.#outcomes.stale(topicId, starts, most)
   }
 
-  /** What was committed with a mark is known without reading it. */
-  note(mark: Mark): void {
-    this.#marks.set(keyOf(mark), mark)
+  /** The record that deletes a mark. */
+  unmark(where: Where): ProducerRecord {
+    return { topic: this.#topic.name, partition: 0, key: Buffer.from(keyOf(where)), value: null }
+  }
+
+  /** What was committed is known without reading it. */
+  note(where: Where, outcome: Outcome | undefined): void {
+    this.#outcomes.set(where, outcome)
   }
 
   /** Whether it is a mark, or deletes one. */
   #take(key: Uint8Array | null, value: Uint8Array | null): boolean {
     if (key === null) return false
-    if (value === null) this.#marks.delete(text(key))
-    else {
-      const mark = this.#topic.decode(value)
-      if (Result.isFailure(mark)) return false
-      this.#marks.set(text(key), mark.success)
+    if (value === null) {
+      const where = whereOf(text(key))
+      if (where !== undefined) this.#outcomes.set(where, undefined)
+      return true
     }
+    const mark = this.#topic.decode(value)
+    if (Result.isFailure(mark)) return false
+    this.#outcomes.set(mark.success, mark.success.outcome)
     return true
   }
 }

@@ -5,6 +5,7 @@ import * as Fetcher from "../../kafka/Fetcher.ts"
 import * as Leaders from "../../kafka/Leaders.ts"
 import type { Readable } from "../../kafka/ReadCommitted.ts"
 import { patiently } from "../../kafka/Retry.ts"
+import { unstuck } from "../../kafka/Stuck.ts"
 
 /** How long requests are repeated while the brokers cannot answer, in milliseconds. */
 export const patience = 30_000
@@ -50,7 +51,7 @@ export const reading = <E, R>(
     const fetcher = yield* Fetcher.make(leaders, Fetcher.defaults)
     const { next, release } = yield* fetcher.read(where, from)
     for (let position = from; position < end;) {
-      const records = yield* next
+      const records = yield* unstuck(next, where, position)
       if ((yield* take(records)) === false) return
       release(records.size)
       position = records.next

@@ -2,7 +2,10 @@
 import type { Refusal } from "./Returning.ts"
 
 export interface Report {
-  /** Letters that were looked at, and those of them that the selection means. */
+  /**
+   * Letters that were looked at, and those of them that the selection means: as many as were sent now and before, quarantined
+   * and refused. What `max` leaves out is in neither.
+   */
   readonly read: number
   readonly selected: number
   /** Sent now, by topic; with a dry run those that would be. */

@@ -1,5 +1,5 @@
 /** Which dead letters are meant. */
-import { text } from "../../Topic.ts"
+import { Buffer } from "node:buffer"
 import type { Letter } from "./Letter.ts"
 
 /** All that is given must hold; a selection with nothing in it means every letter. */
@@ -9,10 +9,10 @@ export interface Selection {
   /** When the letter was written: milliseconds since 1970, the first included and the last not. */
   readonly since?: number
   readonly until?: number
-  /** The record's key as text. */
-  readonly key?: string
+  /** The record's key: as text, or the very bytes of one that is none. */
+  readonly key?: string | Uint8Array
 }
 
 export const isSelected = ({ reasons, since = -Infinity, until = Infinity, key }: Selection, letter: Letter): boolean =>
   (reasons === undefined || reasons.includes(letter.reason)) && letter.timestamp >= since && letter.timestamp < until &&
-  (key === undefined || letter.key !== null && text(letter.key) === key)
+  (key === undefined || letter.key !== null && Buffer.compare(letter.key, Buffer.from(key)) === 0)

@@ -1,7 +1,6 @@
 /** Sends dead letters again, each in one transaction with the mark that says so: once, whoever else does the same. */
 import { Effect, Exit, type Scope } from "effect"
 import { Cluster, type KafkaError, retriable } from "../../kafka/Cluster.ts"
-import type { ProducerRecord } from "../../kafka/Delivery.ts"
 import { ofProducer } from "../../kafka/Errors.ts"
 import * as Leaders from "../../kafka/Leaders.ts"
 import * as Transaction from "../../kafka/Transaction.ts"
@@ -58,7 +57,8 @@ export const make = Effect.fnUntraced(function* (
   const transactionalId = `redrive-${topic}`
   const writer = yield* Writer.make(cluster, yield* Leaders.make, {
     transactionalId,
-    transactionTimeout: 60_000,
+    // What a process that was killed has left open holds readers back for no longer.
+    transactionTimeout: 20_000,
     deliveryTimeout: patience,
     requestTimeout: patience,
     compression: "none",
@@ -70,25 +70,23 @@ export const make = Effect.fnUntraced(function* (
     return Exit.isSuccess(exit) ? Effect.void : Effect.ignore(Effect.timeout(aborted, "5 seconds"))
   })
   let readAs: ReturnType<Writer.Writer["identity"]> | undefined
-  let stale: Array<ProducerRecord> = []
   const ready = Effect.gen(function* () {
     yield* writer.ready
     const identity = writer.identity()
     if (readAs === identity) return
     yield* ledger.update("all")
     readAs = identity
-    stale = ledger.stale(topicId, starts)
   })
   yield* ready
 
   const isDone = ({ mark }: Chosen): boolean => {
     const known = ledger.get(mark)
-    return known !== undefined && (known.outcome === "sent" || mark.outcome === "quarantined")
+    return known !== undefined && (known === "sent" || mark.outcome === "quarantined")
   }
 
   const committed = (chosen: ReadonlyArray<Chosen>): void => {
     for (const { mark, returning } of chosen) {
-      ledger.note(mark)
+      ledger.note(mark, mark.outcome)
       if (returning === undefined) tally.quarantinedNow++
       else tally.addSent(returning.topic, returning.isRestamped)
     }
@@ -103,12 +101,12 @@ export const make = Effect.fnUntraced(function* (
       const left = chosen.filter((one) => !isDone(one))
       tally.before += chosen.filter((one) => one.returning !== undefined && isDone(one)).length
       if (left.length === 0) return
-      const tidied = stale.slice(0, mostStale)
+      const tidied = ledger.stale(topicId, starts, mostStale)
       const records = [
         ...left.flatMap(({ mark, returning }) =>
           returning === undefined ? [ledger.mark(mark)] : [returning, ledger.mark(mark)]
         ),
-        ...tidied,
+        ...tidied.map((where) => ledger.unmark(where)),
       ]
       const ran = yield* Effect.result(
         Transaction.run(cluster, transactionalId, writer, { records, offsets: [] }, patience),
@@ -120,7 +118,7 @@ export const make = Effect.fnUntraced(function* (
       const outcome = ran.success
       switch (outcome._tag) {
         case "committed":
-          stale = stale.slice(tidied.length)
+          for (const where of tidied) ledger.note(where, undefined)
           return committed(left)
         case "undelivered": {
           const worst = outcome.batches.find(({ error, unknown }) => unknown || !ofRecord.has(error.code))

@@ -4,6 +4,7 @@ import { Cluster, type KafkaError, type TopicPartition } from "../../kafka/Clust
 import * as Fetcher from "../../kafka/Fetcher.ts"
 import * as Leaders from "../../kafka/Leaders.ts"
 import type { Readable } from "../../kafka/ReadCommitted.ts"
+import { unstuck } from "../../kafka/Stuck.ts"
 
 /** Hands the committed records of a partition to `take`, those below `to`, in their order. */
 export const read = Effect.fnUntraced(function* (
@@ -17,7 +18,7 @@ export const read = Effect.fnUntraced(function* (
     const fetcher = yield* Fetcher.make(yield* Leaders.make, { ...Fetcher.defaults, reset: "fail" })
     const reading = yield* fetcher.read(where, from)
     for (let position = from; position < to;) {
-      const records = yield* reading.next
+      const records = yield* unstuck(reading.next, where, position)
       let length = 0
       while (length < records.length && records.offsets[length]! < to) length++
       if (length > 0) take(records, length)
