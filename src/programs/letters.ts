@@ -2,13 +2,37 @@
 import type * as Redrive from "../ops/Redrive.ts"
 import { columns, moment } from "./columns.ts"
 
-/** The dead letters of a topic. */
+/** The dead letters of a topic; partition and offset are those of the last one of each kind. */
 export const listedAs = (topic: string, groups: ReadonlyArray<Redrive.Group>): string => {
   if (groups.length === 0) return `${topic}: no dead letters`
-  const head = ["letters", "redriven", "quarantined", "reason", "stage", "from", "by", "first", "last"]
+  const head = [
+    "letters",
+    "redriven",
+    "quarantined",
+    "reason",
+    "stage",
+    "from",
+    "by",
+    "first",
+    "last",
+    "partition",
+    "offset",
+  ]
   const rows = groups.map((
-    { letters, redriven, quarantined, reason, stage, origin, program, first, last },
-  ) => [letters, redriven, quarantined, reason, stage ?? "-", origin ?? "-", program, moment(first), moment(last)])
+    { letters, redriven, quarantined, reason, stage, origin, program, first, last, lastAt },
+  ) => [
+    letters,
+    redriven,
+    quarantined,
+    reason,
+    stage ?? "-",
+    origin ?? "-",
+    program,
+    moment(first),
+    moment(last),
+    lastAt.partition,
+    lastAt.offset,
+  ])
   return `${topic}:\n${columns(head, rows)}`
 }
 

@@ -366,11 +366,14 @@ describe("A redrive", () => {
         "x-customer": "ann@example.com",
         "millrace-stage-key": "ann@example.com",
       }
-      yield* setUp([{ n: 1, key: "ann@example.com", own: { mail: "ann@example.com" }, about }])
+      const own = { mail: "ann@example.com", "millrace-redrive-attempts": "2" }
+      yield* setUp([{ n: 1, key: "ann@example.com", own, about }])
+      assert.deepStrictEqual((yield* Redrive.list(Dlt.name))[0]!.lastAt, { partition: 1, offset: 0 })
       const letter = yield* Redrive.show(Dlt.name, 1, 0)
       const shown = JSON.stringify(Redrive.masked(letter))
       assert.notInclude(shown, "ann@")
       assert.include(shown, "org.example.Unreadable")
+      assert.include(shown, '["millrace-redrive-attempts","2"]')
       assert.include(shown, '"kafka_dlt-original-offset":101')
       const { key, about: said } = Redrive.unmasked(letter)
       assert.deepStrictEqual([key, said["x-customer"]], ["ann@example.com", "ann@example.com"])

@@ -1,6 +1,7 @@
 /** Programs for operators: what they end with where they have not done what they were asked for. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { columns } from "../../src/programs/columns.ts"
 import { read } from "../../src/programs/replayCommands.ts"
 import * as Program from "../support/Program.ts"
 
@@ -22,6 +23,10 @@ describe("programs for operators", () => {
         })),
       { concurrency: "unbounded" },
     ), 60_000)
+
+  it("write nothing to a terminal that it would obey", () => {
+    assert.strictEqual(columns(["reason"], [["a\u001b[2J\nb\u202e"]]), "reason\na\ufffd[2J\ufffdb\ufffd")
+  })
 
   it("take nothing with a file to resume that the file decides", () => {
     const resumed = (...args: ReadonlyArray<string>) => read(["run", "--resume", "replay.json", ...args])

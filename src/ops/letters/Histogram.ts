@@ -16,12 +16,17 @@ export interface Group {
   /** When the first and the last one were written: milliseconds since 1970. */
   readonly first: number
   readonly last: number
+  /** Where the last one stands, to be shown. */
+  readonly lastAt: { readonly partition: number; readonly offset: number }
 }
 
 export class Histogram {
   readonly #groups = new Map<string, { -readonly [K in keyof Group]: Group[K] }>()
 
-  add({ reason, stage: named, program, origin, timestamp }: Letter, outcome: Outcome | undefined): void {
+  add(
+    { reason, stage: named, program, origin, timestamp, partition, offset }: Letter,
+    outcome: Outcome | undefined,
+  ): void {
     const stage = named ?? null
     const topic = origin?.topic ?? null
     const id = JSON.stringify([reason, stage, program, topic])
@@ -36,12 +41,16 @@ export class Histogram {
         quarantined: 0,
         first: timestamp,
         last: timestamp,
+        lastAt: { partition, offset },
       }
     group.letters++
     if (outcome === "sent") group.redriven++
     else if (outcome === "quarantined") group.quarantined++
     group.first = Math.min(group.first, timestamp)
-    group.last = Math.max(group.last, timestamp)
+    if (timestamp >= group.last) {
+      group.last = timestamp
+      group.lastAt = { partition, offset }
+    }
     this.#groups.set(id, group)
   }
 

@@ -3,6 +3,7 @@
  * nature not what a contract says, so that no mark of a contract can be relied on: every text and number is masked.
  */
 import { Buffer, isUtf8 } from "node:buffer"
+import { attemptsHeader, originHeader } from "../../Redriven.ts"
 import { text } from "../../Topic.ts"
 import type { Letter } from "./Letter.ts"
 
@@ -34,7 +35,7 @@ const shown = (
   written: new Date(timestamp).toISOString(),
   key: show(key),
   value: show(value),
-  headers: own.map(([name, value]) => [name, show(value)]),
+  headers: own.map(([name, value]) => [name, ofRedrive.has(name) ? said(name, value) : show(value)]),
   about: Object.fromEntries(
     Array.from(about, ([name, value]) => [name, ofFailure.has(name) ? said(name, value) : show(value)]),
   ),
@@ -56,6 +57,9 @@ const ofFailure: ReadonlySet<string> = new Set([
   ...["stage", "stage-topic", "stage-event-times"].map((what) => `millrace-${what}`),
   ...["length", "sha256", "key-length", "headers"].map((what) => `millrace-truncated-${what}`),
 ])
+
+/** Headers that a redrive has added to the record. */
+const ofRedrive: ReadonlySet<string> = new Set([attemptsHeader, originHeader])
 
 const numbers: ReadonlySet<string> = new Set([
   "kafka_dlt-original-partition",

@@ -144,7 +144,12 @@ const isSameSet = (one: ReadonlySet<string>, other: ReadonlySet<string>): boolea
 
 export const over = (entry: Entry) =>
   Effect.fail(
-    refuse("Moved", `replay ${entry.id} of pipeline ${entry.pipeline} is ${entry.step}: there is nothing to do`),
+    refuse(
+      "Moved",
+      entry.step === "intended" || entry.step === "applied"
+        ? `replay ${entry.id} of pipeline ${entry.pipeline} has not come to its end: resume it first`
+        : `replay ${entry.id} of pipeline ${entry.pipeline} is ${entry.step}: there is nothing to do`,
+    ),
   )
 
 const goOn = Effect.fnUntraced(function* <R>(
