@@ -1,6 +1,6 @@
 /** Positions in the database, and moving them from outside of the pipeline. */
 import { Data, Effect } from "effect"
-import { Cluster } from "../kafka/Cluster.ts"
+import { Cluster, KafkaError, type TopicMetadata } from "../kafka/Cluster.ts"
 import { asPipelineError } from "../kafka/Errors.ts"
 import { patiently } from "../kafka/Retry.ts"
 import type { Keeper, Kept, Move, Plan, Replayed } from "../Pipeline.ts"
@@ -25,11 +25,23 @@ export const replayOf = ({ replay, replay_below: below }: Row): Replayed | undef
 export const idsOf = (
   cluster: Cluster["Service"],
   plan: Plan,
-): Effect.Effect<ReadonlyMap<string, string>, PipelineError> =>
-  patiently(cluster.metadata(plan.flows.flatMap(({ reads }) => reads.map(({ name }) => name))), 30_000).pipe(
-    Effect.map(({ topics }) => new Map(topics.map(({ topic, id }) => [topic, id]))),
-    Effect.mapError(asPipelineError),
-  )
+): Effect.Effect<ReadonlyMap<string, string>, PipelineError> => {
+  const names = [...new Set(plan.flows.flatMap(({ reads }) => reads.map(({ name }) => name)))]
+  const asked = Effect.flatMap(cluster.metadata(names), ({ topics }) => {
+    const ids = new Map(topics.flatMap(({ topic, id }) => id === "" ? [] : [[topic, id]]))
+    const missing = names.find((name) => !ids.has(name))
+    return missing === undefined ? Effect.succeed(ids) : Effect.fail(unnamed(missing, topics))
+  })
+  return Effect.mapError(patiently(asked, 30_000), asPipelineError)
+}
+
+/** A broker that has not heard of a topic yet, or one that is older than ids are. */
+const unnamed = (topic: string, all: ReadonlyArray<TopicMetadata>): KafkaError =>
+  new KafkaError({
+    code: all.find((one) => one.topic === topic)?.error ?? "UNKNOWN_TOPIC_OR_PARTITION",
+    operation: "Metadata",
+    message: `the brokers do not tell the id of topic ${topic}, and positions in the database are by id`,
+  })
 
 /** Moves positions, and raises their epochs: what a process still writes that had claimed them is rolled back. */
 export const keeper = Effect.fnUntraced(function* (
