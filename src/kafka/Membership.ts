@@ -165,8 +165,10 @@ export const run = Effect.fnUntraced(function* <E, R>(
             heard = now
             if (endsOnRebalance) return "rebalance"
           } else if (yield* isTaken(answer.failure)) return yield* taken(options, answer.failure)
-          else if (again.has(code)) return "lost"
-          else if (!retriable.has(code)) return yield* answer.failure
+          else if (again.has(code)) {
+            if (code === "UNKNOWN_MEMBER_ID") memberId = ""
+            return "lost"
+          } else if (!retriable.has(code)) return yield* answer.failure
         }
         if (now - heard > sessionTimeout) return "lost"
       }
@@ -214,10 +216,9 @@ export const run = Effect.fnUntraced(function* <E, R>(
     ])
     yield* Effect.logDebug(`group ${group}: ${memberId} ends generation ${identity.generation} (${ending})`)
     yield* Fiber.interrupt(work)
-    if (ending === "lost") {
-      yield* handlers.lost
-      memberId = ""
-    } else yield* revoke(identity)
+    // Who was not heard joins under its id all the same: a coordinator that was away may know it, and would wait for it.
+    if (ending === "lost") yield* handlers.lost
+    else yield* revoke(identity)
     if (ending === "stop") return
   }
 })
