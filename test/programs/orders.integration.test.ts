@@ -99,5 +99,5 @@ Broker.describeWithOwnBroker("orders on Apache Kafka", () => {
           }
         }
       }).pipe(Effect.provide(Layer.fresh(KafkaClient.layer({ brokers: broker.brokers }))))
-    }), 180_000)
+    }), 300_000)
 })
