@@ -1,6 +1,6 @@
 /** What replays refuse, what stages see of them, and what their plans say. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Result, Schema } from "effect"
+import { Clock, Effect, Result, Schema } from "effect"
 import {
   DeadLetter,
   Decode,
@@ -252,6 +252,22 @@ describe("a replay", () => {
       assert.lengthOf(yield* out, 48)
       assert.strictEqual(World.reasonOf(yield* Effect.exit(Replay.plan(pipeline, { from: at(30) }))), "Positions")
     })))
+
+  it.effect("goes no faster than it may, and not much slower, where records come one by one or many at a time", () =>
+    Effect.forEach([1, 50], (together) =>
+      World.world(topics)(Effect.gen(function* () {
+        for (let i = 0; i < 200; i += together) yield* Simulation.feed(payments(i, i + together))
+        const pipeline = mailing([], "safe")
+        yield* World.process(pipeline)
+        const options = { from: earliest, journal: World.journal(), run, rate: 10 }
+        const began = yield* Clock.currentTimeMillis
+        yield* World.passing(Replay.run(pipeline, options))
+        const perSecond = 200 / ((yield* Clock.currentTimeMillis) - began) * 1_000
+        // The group joins, leaves and is held within these figures.
+        assert.isAtMost(perSecond, 10, `${together} together`)
+        assert.isAbove(perSecond, 7, `${together} together`)
+        assert.lengthOf(yield* out, 400)
+      }))))
 
   it.effect("that would write rows twice is refused, and so is a shadow of what writes rows", () =>
     World.world(topics)(Effect.gen(function* () {
