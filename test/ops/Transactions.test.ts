@@ -233,14 +233,15 @@ describe("Transactions", () => {
     })).pipe(Effect.provide(Layer.fresh(ClusterMemory.layer()))))
 
   test(
-    "whose owner has committed nothing yet are not taken for those of a dead one while its group has members",
+    "whose owner has committed nothing in the group of its name are not taken for those of a dead one: it may have another",
     Effect.gen(function* () {
       const cluster = yield* Cluster
       const id = `some.pipeline-${"0123456789abcdef".repeat(2)}`
       const one = yield* Contract.transactor(id)
       yield* one.begin("t", 0)
       yield* one.write("t", ["a"])
-      assert.deepStrictEqual((yield* Transactions.list)[0]!.owner, { pipeline: "some.pipeline", isAlive: "no" })
+      assert.deepStrictEqual((yield* Transactions.list)[0]!.owner, { pipeline: "some.pipeline", isAlive: "unknown" })
+      assert.strictEqual(yield* reason(abort(id)), "Alive")
       const join = (memberId: string) =>
         cluster.joinGroup({
           ...{ group: "some.pipeline", memberId, sessionTimeout: 10_000, rebalanceTimeout: 10_000, protocol: "p" },

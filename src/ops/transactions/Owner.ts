@@ -9,8 +9,8 @@ export interface Owner {
   /** The pipeline, and its group. */
   readonly pipeline: string
   /**
-   * Whether it is a member of its group: `unknown` where the group cannot be asked, and where it has members, and none of its
-   * positions tells which of them has the id.
+   * Whether it is a member of its group. `unknown` where the group cannot be asked, and where none of its positions names the id:
+   * whoever has tasks is named there, so that it has none, or runs in a group of another name.
    */
   readonly isAlive: "yes" | "no" | "unknown"
 }
@@ -24,7 +24,6 @@ export const of = Effect.fnUntraced(function* (
   const cluster = yield* Cluster
   const [group] = yield* patiently(cluster.describeGroups([pipeline]), patience)
   if (group === undefined || group.error !== null && !gone.has(group.error)) return { pipeline, isAlive: "unknown" }
-  if (group.members.length === 0) return { pipeline, isAlive: "no" }
   const positions = yield* patiently(cluster.offsetFetch(pipeline, undefined, false), patience)
   const owners = positions.flatMap((position) => {
     const owner = ownerOf(position)
