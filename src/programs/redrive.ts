@@ -55,12 +55,13 @@ const taken: Readonly<Record<string, ReadonlyArray<string>>> = {
   send: ["reason", "since", "until", "key", "key-base64", "all", "max", "max-attempts", "rate", "dry-run", "json"],
 }
 
-/** What is asked for; `undefined` where that makes no sense. */
+/** What is asked for; where that makes no sense, why, or `undefined`. */
 const commandLine = () => {
   try {
     const { positionals: [command = "", ...others], values } = parseArgs({ allowPositionals: true, options })
     if (values.help === true) return { command: "help" } as const
-    if (Object.keys(values).some((name) => taken[command]?.includes(name) !== true)) return undefined
+    const strange = Object.keys(values).find((name) => taken[command]?.includes(name) !== true)
+    if (strange !== undefined) return taken[command] && `${command} takes no --${strange}`
     const [topic, ...more] = others
     if (command === "list") {
       return more.length > 0 ? undefined : { command: "list", topic, json: values.json === true } as const
@@ -81,25 +82,41 @@ const commandLine = () => {
     )
     const [max, maxAttempts, rate] = counts
     const isChosen = [reason, values.since, values.until, values.key, base64].some((one) => one !== undefined)
-    const isWrong = more.length > 0 || all === isChosen || base64 !== undefined && values.key !== undefined ||
-      base64 !== undefined && key === undefined ||
-      values.since !== undefined && since === undefined ||
-      values.until !== undefined && until === undefined || counts.some((n) => n !== undefined && !(n > 0)) ||
-      [max, maxAttempts].some((n) => n !== undefined && !Number.isSafeInteger(n))
-    if (isWrong) return undefined
+    const isNoTime = (given: string | undefined, at: Time | undefined) => given !== undefined && at === undefined
+    const wrong: ReadonlyArray<readonly [isSo: boolean, problem: string]> = [
+      [more.length > 0, `"${more[0]}" is one word too many`],
+      [all === isChosen, "which letters: --all, or a selection (--reason, --since, --until, --key), and not both"],
+      [isNoTime(values.since, since), "--since is no time with its zone, and no duration"],
+      [isNoTime(values.until, until), "--until is no time with its zone, and no duration"],
+      [
+        base64 !== undefined && (key === undefined || values.key !== undefined),
+        "--key-base64 is no base64, or beside --key",
+      ],
+      [counts.some((n) => n !== undefined && !(n > 0)), "--max, --max-attempts and --rate are numbers above 0"],
+      [
+        [max, maxAttempts].some((n) => n !== undefined && !Number.isSafeInteger(n)),
+        "--max and --max-attempts are whole",
+      ],
+    ]
+    const problem = wrong.find(([isSo]) => isSo)
+    if (problem !== undefined) return problem[1]
     const { json = false, "dry-run": dry = false } = values
     return { command: "send", topic, reason, key, since, until, max, maxAttempts, rate, json, dry } as const
-  } catch {
-    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : undefined
   }
 }
 
-type Asked = NonNullable<ReturnType<typeof commandLine>>
+type Asked = Exclude<ReturnType<typeof commandLine>, string | undefined>
 
 const asked = commandLine()
-if (asked === undefined || asked.command === "help") {
-  console[asked === undefined ? "error" : "log"](usage)
-  process.exit(asked === undefined ? 2 : 0)
+if (asked === undefined || typeof asked === "string") {
+  console.error(asked === undefined ? usage : `redrive: ${asked}\n\n${usage}`)
+  process.exit(2)
+}
+if (asked.command === "help") {
+  console.log(usage)
+  process.exit(0)
 }
 
 const list = Effect.fnUntraced(function* (topic: string | undefined, json: boolean) {

@@ -15,14 +15,30 @@ describe("programs for operators", () => {
             args,
             env: { KAFKA_BROKERS: "127.0.0.1:1", LOG_LEVEL: "Warn" },
           })
-          yield* Program.says(program, /trying again/)
+          yield* Program.says(program, /trying again/, 120)
           yield* program.signal("SIGINT")
           const { code, output } = yield* program.ended
           assert.strictEqual(code, 1, output)
           assert.include(output, "stopped before it was done")
         })),
       { concurrency: "unbounded" },
-    ), 60_000)
+    ), 180_000)
+
+  it.live("say what makes no sense on a command line", () =>
+    Effect.forEach(
+      [
+        [["send", "a.dlt", "--all", "--reason", "Down"], /which letters: --all, or a selection/],
+        [["send", "a.dlt", "--since", "2026-01-31T12:00:00"], /--since is no time with its zone/],
+        [["show", "a.dlt", "0", "0", "--all"], /show takes no --all/],
+      ] as const,
+      ([args, problem]) =>
+        Effect.scoped(Effect.gen(function* () {
+          const { code, output } = yield* (yield* Program.start("redrive", { args })).ended
+          assert.strictEqual(code, 2, output)
+          assert.match(output, problem)
+        })),
+      { concurrency: "unbounded" },
+    ), 180_000)
 
   it("write nothing to a terminal that it would obey", () => {
     assert.strictEqual(columns(["reason"], [["a\u001b[2J\nb\u202e"]]), "reason\na\ufffd[2J\ufffdb\ufffd")

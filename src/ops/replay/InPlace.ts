@@ -187,6 +187,16 @@ const putBack = Effect.fnUntraced(function* <R>(
     const writes = new Set(plan.flows.flatMap(({ writes }) => writes.map(({ name }) => name)))
     // Nothing waited there: what stands in them since comes again from the inputs, which go back.
     const own = yield* From.listed(cluster, entry.before.filter(({ topic }) => writes.has(topic)), "latest")
+    const starts = yield* From.listed(cluster, entry.before, "earliest")
+    const lost = entry.before.filter((one) => !own.has(placeOf(one)) && starts.get(placeOf(one))! > one.offset)
+    for (const { topic, partition, offset } of lost) {
+      yield* Effect.logWarning(
+        `topic ${topic} partition ${partition} begins at ${
+          starts.get(placeOf({ topic, partition }))
+        } by now: records from ` +
+          `${offset} on, where the group is put back to, are gone`,
+      )
+    }
     const stands = new Map(standing(found).map((one) => [placeOf(one), one.offset]))
     const replays = replaysOf(found)
     const positions = entry.before.map((one): Reset.PositionReset => {
