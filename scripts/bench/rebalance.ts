@@ -1,7 +1,8 @@
 /**
  * How long partitions stand still at a rebalance: 64 partitions that all have input, over 8 members, each a process of its
  * own, that stop, start and are killed in turn, counting by key under exactly-once on a real broker. Of each partition the
- * longest gap between two commits around each of these; in the end every count is compared with what was written.
+ * longest gap between two commits around each of these; in the end every count is compared with what was written. Members
+ * that are `--static` have names, and are started again as soon as they have stopped or were killed.
  * `npm run bench -- rebalance [--partitions 64] [--members 8] [--rounds 3] [--static] [--session MS] [--heartbeat MS]`
  */
 import { type ChildProcess, spawn } from "node:child_process"
@@ -66,7 +67,7 @@ const program = (brokers: string) =>
         const order: Order = {
           brokers,
           partitions,
-          options: { ...options },
+          options: { ...options, ...values.static && { instanceId: `member-${n}` } },
         }
         const args = [join(import.meta.dirname, "rebalance/member.ts"), JSON.stringify(order)]
         running.set(n, spawn(process.execPath, args, { stdio: ["ignore", "inherit", "inherit"] }))
@@ -79,7 +80,9 @@ const program = (brokers: string) =>
         child.kill(signal)
         return ended
       })
-    yield* Effect.addFinalizer(() => Effect.sync(() => running.forEach((child) => child.kill("SIGKILL"))))
+    const killAll = () => running.forEach((child) => child.kill("SIGKILL"))
+    process.once("exit", killAll)
+    yield* Effect.addFinalizer(() => Effect.sync(killAll))
 
     /** Until the group has so many members and all partitions have moved since. */
     const settled = Effect.fnUntraced(function* (size: number, from: number) {
@@ -112,6 +115,11 @@ const program = (brokers: string) =>
     gaps.around("no rebalance", calm)
     for (let round = 0; round < Number(values.rounds); round++) {
       const n = round % members
+      if (values.static) {
+        yield* around("a member is restarted", members, Effect.andThen(end(n, "SIGTERM"), start(n)))
+        yield* around("a member is killed and restarted", members, Effect.andThen(end(n, "SIGKILL"), start(n)))
+        continue
+      }
       yield* around("a member leaves", members - 1, end(n, "SIGTERM"))
       yield* around("a member joins", members, start(n))
       yield* around("a member is killed", members - 1, end(n, "SIGKILL"))
@@ -133,7 +141,8 @@ const program = (brokers: string) =>
     const records = [...written.values()].reduce((sum, count) => sum + count, 0)
     console.log(table(gaps))
     console.log(`\n${records.toLocaleString("en")} records counted, ${wrong} counts lost, repeated or wrong`)
-    const isMet = wrong === 0 && gaps.percentile(["a member leaves", "a member joins"], 0.99) < 3_000
+    const orderly = ["a member leaves", "a member joins", "a member is restarted"]
+    const isMet = wrong === 0 && gaps.percentile(orderly, 0.99) < 3_000
     console.log(`goal, below 3 s at p99 where members come and go: ${isMet ? "met" : "MISSED"}`)
     return isMet
   })
