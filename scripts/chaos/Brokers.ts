@@ -20,6 +20,8 @@ export class Brokers {
   readonly local: Local
   disks: Disks = "limit"
   readonly #options: ReadonlyArray<string>
+  readonly #starting = new Set<Promise<unknown>>()
+  #isStopping = false
 
   constructor(local: Local, settings: ReadonlyArray<string>) {
     this.local = local
@@ -29,7 +31,7 @@ export class Brokers {
   /** `diskBytes` is the size of each broker's disk. */
   async start(diskBytes: number): Promise<void> {
     if (mountAll(this.local, diskBytes)) this.disks = "loop"
-    await patiently(() => kafka("start", this.local, this.#options))
+    await this.#start([])
   }
 
   /** As the programs know them: by way of the proxy. */
@@ -68,7 +70,23 @@ export class Brokers {
   }
 
   async restart(node: number): Promise<void> {
-    await patiently(() => kafka("start", this.local, [...this.#options, "--only", String(node)]))
+    await this.#start(["--only", String(node)])
+  }
+
+  /** The script gives up after a minute; what has started by then goes on starting. */
+  async #start(more: ReadonlyArray<string>): Promise<void> {
+    for (let left = 3; !this.#isStopping; left--) {
+      const starting = kafka("start", this.local, [...this.#options, ...more])
+      this.#starting.add(starting)
+      try {
+        await starting
+        return
+      } catch (error) {
+        if (left === 0) throw error
+      } finally {
+        this.#starting.delete(starting)
+      }
+    }
   }
 
   /** Leaves no room on a broker's disk, and answers what gives it back. */
@@ -95,21 +113,16 @@ export class Brokers {
   }
 
   async stop(): Promise<void> {
+    this.#isStopping = true
     for (const node of nodes) this.signal(node, "SIGCONT")
+    // A script that is starting one ends when that one has ended.
+    do {
+      for (const node of nodes) await this.kill(node).catch(() => {})
+      await Promise.race([Promise.allSettled(this.#starting), sleep(200)])
+    } while (this.#starting.size > 0)
     for (const node of nodes) await this.kill(node).catch(() => {})
     await kafka("stop", this.local)
     if (this.disks === "loop") { for (const node of nodes) unmount(join(this.local.dir, `data-${node}`)) }
-  }
-}
-
-/** The script gives up after a minute; what has started by then goes on starting. */
-const patiently = async (start: () => Promise<unknown>): Promise<void> => {
-  for (let left = 3;; left--) {
-    try {
-      return void await start()
-    } catch (error) {
-      if (left === 0) throw error
-    }
   }
 }
 

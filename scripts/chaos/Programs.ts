@@ -33,6 +33,7 @@ export class Program {
   #process: ChildProcess | undefined
   #gone: Promise<string> = Promise.resolve("")
   #isWanted = false
+  #isClosed = false
   starts = 0
 
   constructor(spec: Spec, logs: string, ended: (end: OwnEnd) => void) {
@@ -46,6 +47,7 @@ export class Program {
   }
 
   start(): void {
+    if (this.#isClosed) return
     this.#isWanted = true
     this.starts++
     const output = openSync(this.#log, "a")
@@ -84,6 +86,12 @@ export class Program {
     this.#isWanted = false
     this.signal(signal)
     return await this.#gone
+  }
+
+  /** Kills it, and starts it no more, whoever asks. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.end("SIGKILL")
   }
 
   #last(): string {

@@ -129,7 +129,7 @@ export class Setting implements Site {
   }
 
   async #endAll(): Promise<void> {
-    await Promise.all([...this.programs, ...this.#extras].map((program) => program.end("SIGKILL")))
+    await Promise.all([...this.programs, ...this.#extras].map((program) => program.close()))
   }
 
   #program(name: string, program: string): Program {
