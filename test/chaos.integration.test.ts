@@ -50,6 +50,6 @@ Broker.describeWithOwnBroker("chaos on real servers", () => {
         assert.isAtLeast(sent, answered)
         assert.strictEqual(Object.keys(faults).length, 11)
         for (const [kind, times] of Object.entries(faults)) assert.isAtLeast(times, 1, kind)
-      }), 420_000)
+      }), 600_000)
   })
 })
