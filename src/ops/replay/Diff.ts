@@ -9,7 +9,7 @@ import { fits, over } from "./InPlace.ts"
 import type { Entry } from "./Journal.ts"
 import * as From from "./From.ts"
 import type { Any, Needs } from "./Plan.ts"
-import { gathered, type Part, shown } from "./Gathered.ts"
+import { type ByKey, gathered, type Part, shown } from "./Gathered.ts"
 import { asFailure, type ReplayFailure } from "./ReplayError.ts"
 import { liveGroupOf, outputsOf } from "./Shadow.ts"
 
@@ -59,7 +59,8 @@ export interface DiffOptions {
  * a JSON value is laid out. Dead letters of other pipelines in the same topic are left out.
  *
  * Of one partition of one topic at a time, live and shadow, digests are in memory: some 150 bytes for each key, and 50 for each
- * record of a stream; keys are at most 16 million in a partition. Values that are shown are read again.
+ * record of a stream; keys are at most 16 million in a partition. Records without a key
+ * are compared as a set, over all partitions of a topic, and their values are not told. Other values that are shown are read again.
  */
 export const diff = <R>(
   pipeline: Any<R>,
@@ -85,6 +86,14 @@ export const diff = <R>(
         const contract = plan.flows.flatMap(({ writes }) => writes).find((topic) => topic.name === name)!
         const isTable = contract.cleanup !== "delete"
         const topic = new Comparison(isTable, options)
+        /** Records without a key stand in any partition: they are compared when all of them are known. */
+        const keyless = { live: [] as Array<string>, shadow: [] as Array<string> }
+        const bounds = (partitions: ReadonlyArray<TopicPartition>) => ({
+          // Records of the live topic that the shadow cannot have, before and after its own.
+          isHeadFree: !isWhole,
+          isTailFree: !isExact,
+          isCut: !isTable && partitions.some((where) => liveStarts.get(placeOf(where))! > 0),
+        })
         for (const where of partitions) {
           const shadow = { ...where, topic: entry.renamed![name]! }
           const ours: Part = {
@@ -99,12 +108,9 @@ export const diff = <R>(
           }
           const [live, other] = [yield* gathered(ours), yield* gathered(theirs)]
           topic.count(live.records, other.records)
-          const told = topic.compare(live.byKey, other.byKey, {
-            // Records of the live topic that the shadow cannot have, before and after its own.
-            isHeadFree: !isWhole,
-            isTailFree: !isExact,
-            isCut: !isTable && liveStarts.get(placeOf(where))! > 0,
-          })
+          for (const digest of live.keyless) keyless.live.push(digest)
+          for (const digest of other.keyless) keyless.shadow.push(digest)
+          const told = topic.compare(live.byKey, other.byKey, bounds([where]))
           const values = (part: Part, side: "live" | "shadow") => {
             const wanted = told.flatMap((one) => one[side] === undefined ? [] : [[one.key, one[side]] as const])
             return options?.show === true && wanted.length > 0 ? shown(part, new Map(wanted)) : Effect.succeed(nothing)
@@ -112,6 +118,8 @@ export const diff = <R>(
           const [liveValues, shadowValues] = [yield* values(ours, "live"), yield* values(theirs, "shadow")]
           for (const one of told) topic.tell(one, liveValues.get(one.key), shadowValues.get(one.key))
         }
+        const [live, shadow] = [byNoKey(keyless.live), byNoKey(keyless.shadow)]
+        for (const one of topic.compare(live, shadow, bounds(partitions))) topic.tell(one, undefined, undefined)
         topics.push({ topic: name, ...topic.result() })
       }
       return {
@@ -148,3 +156,5 @@ const settledEnds = Effect.fnUntraced(function* (
 })
 
 const nothing: ReadonlyMap<string | null, string> = new Map()
+
+const byNoKey = (digests: ReadonlyArray<string>): ByKey => new Map(digests.length === 0 ? [] : [[null, digests]])

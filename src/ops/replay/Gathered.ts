@@ -25,20 +25,26 @@ export const deleted = ""
 /** Some 150 bytes are in memory for each key, and 50 for each record of a stream. */
 export const gathered = Effect.fnUntraced(function* (
   part: Part,
-): Effect.fn.Return<{ readonly byKey: ByKey; readonly records: number }, KafkaError, Cluster> {
+): Effect.fn.Return<
+  { readonly byKey: ByKey; readonly keyless: ReadonlyArray<string>; readonly records: number },
+  KafkaError,
+  Cluster
+> {
   const byKey = new Map<string | null, Array<string>>()
+  const keyless: Array<string> = []
   let records = 0
   yield* each(part, (key, value) => {
     records++
     const digest = value === null
       ? deleted
       : createHash("sha256").update(comparable(value)).digest().toString("latin1", 0, 16)
+    if (key === null) return void keyless.push(digest)
     const digests = byKey.get(key)
     if (digests === undefined) byKey.set(key, [digest])
     else if (part.isTable) digests[0] = digest
     else digests.push(digest)
   })
-  return { byKey, records }
+  return { byKey, keyless, records }
 })
 
 /** The values of some keys as text: of each the one at the index given, of a table the last. */

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { Contents, Replay } from "../../../src/index.ts"
 import { Cluster } from "../../../src/kafka/Cluster.ts"
+import * as ClusterMemory from "../../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../../src/kafka/Faults.ts"
 import * as Simulation from "../../support/Simulation.ts"
 import { Copies, type Payment, payments, sums, topics, Totals, totals } from "./Totals.ts"
@@ -34,6 +35,26 @@ describe("a shadow", () => {
       )
       assert.deepStrictEqual(yield* World.passing(totalsNow), before)
       assert.isTrue(yield* World.isCaughtUp(right))
+    })))
+
+  it.effect("has the same records without a key, whichever partitions they came to", () =>
+    World.world(topics)(Effect.gen(function* () {
+      const program = yield* Simulation.start(right, Faults.none)
+      const broken = (n: number) => ({ topic: "payments", partition: 0, key: null, value: `broken ${n}` })
+      for (let n = 0; n < 4; n++) {
+        yield* Simulation.feed([broken(n)])
+        yield* Simulation.until("the input", World.isCaughtUp(right))
+      }
+      yield* Simulation.stop(program.fiber)
+      const control = yield* ClusterMemory.Control
+      const partitions = new Set((yield* control.records("payments.refused")).map(({ partition }) => partition))
+      assert.strictEqual(partitions.size, 2)
+      const journal = World.journal()
+      const entry = yield* World.passing(Replay.shadow(right, { from: Replay.earliest, journal, run }))
+      const { differences, topics: compared } = yield* World.passing(Replay.diff(right, entry))
+      const letters = compared.find(({ topic }) => topic === "payments.refused")!
+      assert.deepStrictEqual([letters.keys, letters.same, differences], [1, 1, 0])
+      assert.deepStrictEqual(letters.records, { live: 4, shadow: 4 })
     })))
 
   it.effect("of a version with a mistake shows whose records differ, and no key or value unless it is asked to", () =>
