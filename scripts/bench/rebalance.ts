@@ -84,14 +84,15 @@ const program = (brokers: string) =>
     process.once("exit", killAll)
     yield* Effect.addFinalizer(() => Effect.sync(killAll))
 
-    /** Until the group has so many members and all partitions have moved since. */
+    /** Until the group has so many members and all partitions have moved since something was done that began at `from`. */
     const settled = Effect.fnUntraced(function* (size: number, from: number) {
+      const done = performance.now()
       for (;;) {
         yield* Effect.sleep("100 millis")
         const [description] = yield* cluster.describeGroups([group])
         if (description?.state !== "Stable" || description.members.length !== size) continue
         const now = performance.now()
-        if (now - from > 1_000 && gaps.allMovedSince(now - 1_000)) return
+        if (now - from > 1_000 && gaps.allMovedSince(Math.max(done, now - 1_000))) return
         if (now - from > 120_000) return yield* Effect.die(new Error(`the group does not settle at ${size} members`))
       }
     })
