@@ -6,6 +6,17 @@
 import { Exit } from "effect"
 import type { GroupDescription, GroupIdentity, JoinRequest, JoinResult } from "../Cluster.ts"
 import { Group, type Member, nothing, type Reply } from "./Group.ts"
+import {
+  checkGeneration,
+  checkProtocol,
+  checkTimeout,
+  clientName,
+  describe,
+  equal,
+  inconsistent,
+  newMemberTimeout,
+  rebalancing,
+} from "./GroupChecks.ts"
 import { Refusal } from "./Refusal.ts"
 import type { Timers } from "./Timers.ts"
 
@@ -32,14 +43,8 @@ export class Groups {
 
   join(request: JoinRequest, now: number, reply: Reply<JoinResult>): void {
     const { memberId, sessionTimeout } = request
-    const { minSessionTimeout, maxSessionTimeout } = this.#options
     if (request.group === "") throw new Refusal("INVALID_GROUP_ID", "a group's name cannot be empty")
-    if (sessionTimeout < minSessionTimeout || sessionTimeout > maxSessionTimeout) {
-      throw new Refusal(
-        "INVALID_SESSION_TIMEOUT",
-        `a session timeout of ${sessionTimeout} ms is not within ${minSessionTimeout} to ${maxSessionTimeout}`,
-      )
-    }
+    checkTimeout(request, this.#options)
     const group = memberId === "" ? this.#atOrNew(request.group) : this.#at(request.group)
     checkProtocol(group, request)
     if (memberId === "" && request.instanceId !== undefined) return this.#joinStatic(group, request, now, reply)
@@ -119,21 +124,7 @@ export class Groups {
   }
 
   describe(name: string): GroupDescription {
-    const group = this.#groups.get(name)
-    if (group === undefined) return { group: name, error: null, state: "Dead", members: [] }
-    const known = group.state === "Stable"
-    return {
-      group: name,
-      error: null,
-      state: group.state,
-      members: Array.from(group.members.values(), ({ memberId, metadata, assignment }) => ({
-        memberId,
-        clientId: clientName,
-        clientHost: "/127.0.0.1",
-        metadata: known ? metadata : nothing,
-        assignment: known ? assignment : nothing,
-      })),
-    }
+    return describe(name, this.#groups.get(name))
   }
 
   /** Removes a member as if its session had ended. */
@@ -292,27 +283,3 @@ export class Groups {
     member.syncing?.(Exit.fail(gone))
   }
 }
-
-const clientName = "millrace"
-
-/** How long a new member's join may wait before it is given up (Kafka's own constant). */
-const newMemberTimeout = 300_000
-
-const checkGeneration = (group: Group, generation: number): void => {
-  if (generation === group.generation) return
-  throw new Refusal("ILLEGAL_GENERATION", `group ${group.name} is at generation ${group.generation}, not ${generation}`)
-}
-
-const checkProtocol = (group: Group, { memberId, protocol }: JoinRequest): void => {
-  for (const member of group.members.values()) {
-    if (member.memberId !== memberId && member.protocol !== protocol) throw inconsistent(group, protocol)
-  }
-}
-
-const inconsistent = ({ name }: Group, protocol: string): Refusal =>
-  new Refusal("INCONSISTENT_GROUP_PROTOCOL", `the members of group ${name} do not all speak "${protocol}"`)
-
-const rebalancing = ({ name }: Group): Refusal =>
-  new Refusal("REBALANCE_IN_PROGRESS", `group ${name} is rebalancing: join again`)
-
-const equal = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i])
