@@ -1,5 +1,5 @@
 /** How often something may happen: the arithmetic of token buckets. */
-import { type Clock, Duration } from "effect"
+import { Clock, Duration, Effect } from "effect"
 
 export interface Rate {
   /** On average at most so many a second. Above 0; less than 1 where it is less than once a second. */
@@ -50,6 +50,9 @@ export class Pace {
 
 /** Milliseconds of a clock that never goes back. */
 export const monotonic = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** The same of the clock at hand: for waits and deadlines, which a clock that is put must not make longer or shorter. */
+export const elapsed: Effect.Effect<number> = Clock.clockWith((clock) => Effect.sync(() => monotonic(clock)))
 
 /** A duration of a stage's options in milliseconds, which must be finite and more than nothing. */
 export const millis = (duration: Duration.Input, what: string): number => {

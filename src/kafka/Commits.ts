@@ -1,8 +1,8 @@
 /** Committing what tasks have finished: all of it together, one commit after the other, while the tasks work on. */
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope, Semaphore } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, type Scope, Semaphore } from "effect"
 import { isEmpty } from "../Batch.ts"
 import { backoff, jittered, pause } from "../Jitter.ts"
-import { monotonic } from "../Pace.ts"
+import { elapsed } from "../Pace.ts"
 import type { Claim, Committer, Membership as Generation, TaskId, Work } from "../Pipeline.ts"
 import { PipelineError } from "../Task.ts"
 import { taskKey } from "./Assignment.ts"
@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function* (
   const commitNow = Effect.fnUntraced(function* (flush: boolean): Effect.fn.Return<"done" | "failed" | "nothing"> {
     const current = member
     if (current === undefined) return "nothing"
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* elapsed
     Latch.closeUnsafe(waiting)
     Latch.closeUnsafe(full)
     bytes = 0
@@ -195,9 +195,6 @@ export const make = Effect.fnUntraced(function* (
     }),
   }
 })
-
-/** Of a clock that never goes back. */
-const elapsed = Effect.clockWith((clock) => Effect.succeed(monotonic(clock)))
 
 /** Nothing but positions that moved past markers, and ticks that caused nothing. */
 const isIdle = ({ batches }: Work): boolean => batches.every(isEmpty)

@@ -2,7 +2,7 @@
  * Getting record batches into the log: grouped by leader, sent again with the same bytes and sequences while that can
  * help, and given up after a bounded time. Shared by the idempotent producer and the transactional one.
  */
-import { Clock, Effect, Option } from "effect"
+import { Effect, Option } from "effect"
 import {
   type Cluster,
   type Compression,
@@ -17,6 +17,7 @@ import {
 } from "./Cluster.ts"
 import type { Headers } from "../Batch.ts"
 import { backoff, pause } from "../Jitter.ts"
+import { elapsed } from "../Pace.ts"
 import type { Leaders } from "./Leaders.ts"
 
 /** A record on its way into a topic. */
@@ -122,7 +123,7 @@ export const deliver = Effect.fnUntraced(function* (
   batches: ReadonlyArray<Sequenced>,
   settings: Settings,
 ): Effect.fn.Return<ReadonlyArray<Undelivered>> {
-  const deadline = (yield* Clock.currentTimeMillis) + settings.deliveryTimeout
+  const deadline = (yield* elapsed) + settings.deliveryTimeout
   const failed: Array<Undelivered> = []
   /** What the last try of a batch met: once the outcome of a try is unknown, it stays so unless a later one succeeds. */
   const met = new Map<Sequenced, { code: string; message: string; unknown: boolean }>()
@@ -132,11 +133,11 @@ export const deliver = Effect.fnUntraced(function* (
       yield* pause(backoff(40, 1_000, attempt))
       yield* Effect.ignore(leaders.refresh)
     }
-    if ((yield* Clock.currentTimeMillis) >= deadline) {
+    if ((yield* elapsed) >= deadline) {
       return [...failed, ...pending.map((one) => outOfTime(one, met.get(one), settings))]
     }
     yield* Effect.ignore(leaders.ensure(pending.map(({ batch }) => batch.topic)))
-    const left = deadline - (yield* Clock.currentTimeMillis)
+    const left = deadline - (yield* elapsed)
     const answered = yield* Effect.forEach(
       Map.groupBy(pending, ({ batch }) => leaders.of(batch.topic, batch.partition)),
       ([node, sent]) =>

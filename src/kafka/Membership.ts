@@ -2,8 +2,9 @@
  * Membership in a consumer group by the classic protocol: join, sync, heartbeat, leave. Before every join the owner
  * finishes and commits what it has at hand, while heartbeats go on: the revoke barrier.
  */
-import { Clock, Duration, Effect, Fiber, Option, type Scope } from "effect"
+import { Duration, Effect, Fiber, Option, type Scope } from "effect"
 import { pause } from "../Jitter.ts"
+import { elapsed } from "../Pace.ts"
 import { within } from "../Within.ts"
 import { PipelineError } from "../Task.ts"
 import { Cluster, type GroupIdentity, KafkaError, retriable } from "./Cluster.ts"
@@ -148,7 +149,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
     endsOnRebalance: boolean,
   ): Effect.Effect<Ending, KafkaError | PipelineError> =>
     Effect.gen(function* () {
-      let heard = yield* Clock.currentTimeMillis
+      let heard = yield* elapsed
       for (;;) {
         yield* Effect.sleep(options.heartbeatInterval)
         const answer = yield* Effect.result(
@@ -156,7 +157,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
             Effect.timeoutOption(Duration.millis(sessionTimeout / 2)),
           ),
         )
-        const now = yield* Clock.currentTimeMillis
+        const now = yield* elapsed
         if (answer._tag === "Success") {
           if (Option.isSome(answer.success)) heard = now
         } else {

@@ -4,6 +4,7 @@
  * them stands the clock of the topic at that position, so that lateness is the same after a restart.
  */
 import { Clock, Effect, Schema } from "effect"
+import { elapsed } from "../Pace.ts"
 import type { Claim, Plan, TaskId, Work } from "../Pipeline.ts"
 import { decodeClock, encodeClock } from "../StreamTime.ts"
 import { PipelineError } from "../Task.ts"
@@ -244,7 +245,7 @@ export const stablePositions = Effect.fnUntraced(function* (
   partitions: ReadonlyArray<TopicPartition>,
   fence: Fence,
 ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError> {
-  const started = yield* Clock.currentTimeMillis
+  const started = yield* elapsed
   const fenced = new Set<string>()
   for (;;) {
     const committed = yield* patiently(cluster.offsetFetch(group, partitions, true), unstableFor * 30)
@@ -252,7 +253,7 @@ export const stablePositions = Effect.fnUntraced(function* (
     if (refused !== undefined) return yield* unreadable(group, refused)
     const unstable = committed.filter(({ error }) => error !== null)
     if (unstable.length === 0) return committed
-    if ((yield* Clock.currentTimeMillis) - started >= unstableFor) {
+    if ((yield* elapsed) - started >= unstableFor) {
       const owners = (yield* cluster.offsetFetch(group, unstable, false)).map(ownerOf)
       for (const one of distinct(owners.flatMap((owner) => predecessorsOf(owner, null)))) {
         if (fenced.has(one.txn)) continue

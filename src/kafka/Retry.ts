@@ -1,6 +1,7 @@
 /** Asking again while the answer may change. */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import { backoff, pause } from "../Jitter.ts"
+import { elapsed } from "../Pace.ts"
 import { type KafkaError, retriable } from "./Cluster.ts"
 
 /**
@@ -12,11 +13,11 @@ export const patiently = <A, R>(
   milliseconds: number,
 ): Effect.Effect<A, KafkaError, R> =>
   Effect.gen(function* () {
-    const deadline = (yield* Clock.currentTimeMillis) + milliseconds
+    const deadline = (yield* elapsed) + milliseconds
     for (let attempt = 0;; attempt++) {
       const answer = yield* Effect.result(request)
       if (answer._tag === "Success") return answer.success
-      const late = (yield* Clock.currentTimeMillis) >= deadline
+      const late = (yield* elapsed) >= deadline
       if (late || !retriable.has(answer.failure.code)) return yield* answer.failure
       yield* pause(backoff(1, 500, attempt + 1))
     }

@@ -22,6 +22,7 @@ import {
 import type { Cluster } from "../../src/kafka/Cluster.ts"
 import * as ClusterMemory from "../../src/kafka/ClusterMemory.ts"
 import * as Faults from "../../src/kafka/Faults.ts"
+import { adjustable } from "../support/AdjustableClock.ts"
 import * as Simulation from "../support/Simulation.ts"
 
 const common = { description: "Test", owner: "tests", partitions: 1 }
@@ -72,23 +73,6 @@ const inMemory = <A, E>(test: Effect.Effect<A, E, ClusterMemory.Control | Cluste
   Effect.scoped(Effect.andThen(Admin.createTopics([Times, Others, Counts, Late]), test)).pipe(
     Effect.provide(ClusterMemory.layer()),
   )
-
-/** The clock of the test, of which the time of day can be put forward and back. */
-const adjustable = Clock.clockWith((clock) =>
-  Effect.sync(() => {
-    const currentTimeMillisUnsafe = (): number => clock.currentTimeMillisUnsafe() + put.offset
-    const currentTimeNanosUnsafe = (): bigint => BigInt(currentTimeMillisUnsafe()) * 1_000_000n
-    const put: Clock.Clock & { offset: number } = {
-      ...clock,
-      offset: 0,
-      currentTimeMillisUnsafe,
-      currentTimeNanosUnsafe,
-      currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
-      currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
-    }
-    return put
-  })
-)
 
 const after = { wallClockAfter: "5 seconds" } as const
 

@@ -1,6 +1,7 @@
 /** A source behind a cache: one request per key in flight, keys of a batch in few requests, hits without any effect. */
 import { Cause, type Clock, Deferred, Duration, Effect, Exit, type Fiber, Semaphore } from "effect"
 import type { Failure } from "../../Batch.ts"
+import { monotonic } from "../../Pace.ts"
 import { type Linked, LruMap } from "../../state/LruMap.ts"
 import {
   type Answer,
@@ -38,6 +39,7 @@ class Entry<V> implements Linked {
   newer: this | undefined = undefined
   older: this | undefined = undefined
   answer: Found<V> | Missing | undefined = undefined
+  /** These times are those of a clock that is never put. */
   expires = -Infinity
   refreshAt = Infinity
   /** Why the source could not be asked, and until when it is not asked again. */
@@ -94,7 +96,7 @@ export class LookupCache<V> implements Cached<V> {
     defect: (i: number, cause: unknown) => unknown = (_, cause) => cause,
   ): Effect.Effect<ReadonlyArray<Answer<V>>> =>
     Effect.suspend(() => {
-      const now = this.#clock.currentTimeMillisUnsafe()
+      const now = monotonic(this.#clock)
       const answers = new Array<Answer<V>>(keys.length)
       const waiting: Array<number> = []
       let hits = 0
@@ -218,7 +220,7 @@ export class LookupCache<V> implements Cached<V> {
 
   /** Takes an answer in, and lets those go on that wait for it. */
   #land(keys: ReadonlyArray<string>, flight: Flight<V>, exit: Landing<V>): void {
-    const now = this.#clock.currentTimeMillisUnsafe()
+    const now = monotonic(this.#clock)
     for (const key of keys) this.#flights.delete(key)
     try {
       const why = Exit.isFailure(exit) ? this.#whyNot(exit.cause) : undefined
@@ -257,7 +259,7 @@ export class LookupCache<V> implements Cached<V> {
     const { ttl, missingTtl, refreshAfter } = this.#settings
     const answer: Found<V> | Missing = value === undefined
       ? missing
-      : { _tag: "Found", value, at: now, origin: "source" }
+      : { _tag: "Found", value, at: this.#clock.currentTimeMillisUnsafe(), origin: "source" }
     flight.answers.set(key, answer)
     const entry = this.#entry(key)
     entry.answer = answer
@@ -288,6 +290,8 @@ export class LookupCache<V> implements Cached<V> {
     if (answer !== undefined && now < expires) return answer
     if (answer?._tag === "Found" && now < expires + this.#settings.staleFor) return { ...answer, origin: "stale" }
     const value = this.#settings.fallback(key, why)
-    return value === undefined ? why : { _tag: "Found", value, at: now, origin: "fallback" }
+    return value === undefined
+      ? why
+      : { _tag: "Found", value, at: this.#clock.currentTimeMillisUnsafe(), origin: "fallback" }
   }
 }
