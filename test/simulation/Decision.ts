@@ -43,7 +43,8 @@ export type AtCall =
 export type Decision =
   | { readonly do: "feed"; readonly record: Fed }
   | { readonly do: "wait"; readonly millis: number }
-  | { readonly do: "start"; readonly pipeline: string }
+  /** With a name it is a static member: whoever follows it when it has died has the same name. */
+  | { readonly do: "start"; readonly pipeline: string; readonly instance?: string }
   | { readonly do: "stop" | "kill" | "kick" | "fence"; readonly who: Who }
   | { readonly do: "cut off" | "freeze"; readonly who: Who; readonly millis: number }
   | { readonly do: "slow to join"; readonly who: Who; readonly millis: number }
@@ -69,7 +70,9 @@ export const show = (decision: Decision): string => {
     case "wait":
       return `wait ${seconds(decision.millis)}`
     case "start":
-      return `start a program of ${decision.pipeline}`
+      return `start a program of ${decision.pipeline}${
+        decision.instance === undefined ? "" : ` by the name ${decision.instance}`
+      }`
     case "restart broker":
       return `broker ${decision.node} restarts without what it alone had`
     case "fault": {

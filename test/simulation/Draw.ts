@@ -4,15 +4,16 @@ import type { Dice } from "../support/Seeds.ts"
 import type { AtCall, Decision, Fed, Statement, Who } from "./Decision.ts"
 import type { System } from "./World.ts"
 
-const commitPath: ReadonlyArray<Operation> = [
+const transaction: ReadonlyArray<Operation> = [
   "AddPartitionsToTxn",
   "Produce",
   "Produce",
   "AddOffsetsToTxn",
   "TxnOffsetCommit",
   "EndTxn",
-  "OffsetCommit",
 ]
+
+const commitPath: ReadonlyArray<Operation> = [...transaction, "OffsetCommit"]
 
 const operations: ReadonlyArray<Operation> = [
   ...commitPath,
@@ -96,10 +97,16 @@ const zombie = (dice: Dice, pipeline: string, writes: boolean): ReadonlyArray<De
 const second = 1_000
 const hour = 3_600 * second
 
+/** Every third program or so has a name, of which there are two. */
+const start = (dice: Dice, pipeline: string): Decision => {
+  const instance = dice.pick([undefined, undefined, undefined, "a", "b"])
+  return { do: "start", pipeline, ...instance !== undefined && { instance } }
+}
+
 const happening = (dice: Dice, who: Who): Decision =>
   dice.pick<() => Decision>([
-    () => ({ do: "start", pipeline: who.pipeline }),
-    () => ({ do: "start", pipeline: who.pipeline }),
+    () => start(dice, who.pipeline),
+    () => start(dice, who.pipeline),
     () => ({ do: "stop", who }),
     () => ({ do: "kill", who }),
     () => ({ do: "kick", who }),
@@ -131,7 +138,7 @@ export const chaos = (
     if (dice.int(0, 1) === 0) schedule.push(happening(dice, who()))
     schedule.push({ do: "wait", millis: dice.pick([10, 60, 300, 300, second]) })
   }
-  const starts = pipelines.map(({ name }): Decision => ({ do: "start", pipeline: name }))
+  const starts = pipelines.map(({ name }): Decision => start(dice, name))
   const began = dice.int(0, 3)
   if (dice.int(0, 3) === 0) {
     const { name } = dice.pick(pipelines)
@@ -140,7 +147,10 @@ export const chaos = (
   return [...faults, ...schedule.slice(0, began), ...starts, ...schedule.slice(began)]
 }
 
-/** Programs that die, one of them at least, at any call of any commit; the input comes a few records at a time. */
+/**
+ * Programs that die, one of them at least, at any call of any commit; the input comes a few records at a time. The first
+ * program is killed between two calls where it has not died at one before.
+ */
 export const deaths = (
   dice: Dice,
   { pipelines }: Pick<System, "pipelines">,
@@ -148,21 +158,29 @@ export const deaths = (
 ): ReadonlyArray<Decision> => {
   const faults = dice.list(1, 3, (i): Decision => ({
     do: "fault",
-    who: { pipeline: dice.pick(pipelines).name, nth: i + 1 },
-    call: dice.pick(dice.int(0, 4) === 0 ? operations : commitPath),
-    n: dice.int(1, 4),
+    who: { pipeline: dice.pick(pipelines).name, nth: i === 0 ? 1 : dice.int(1, 3) },
+    call: dice.pick(dice.int(0, 4) === 0 ? operations : transaction),
+    n: i === 0 ? dice.pick([1, 1, 1, 2]) : dice.int(1, 3),
     kind: dice.pick(["crash before", "crash after", "crash after", "answer lost"]),
   }))
-  const killed = dice.int(0, input.length - 1)
+  const parts = dice.int(1, 3)
+  const size = Math.ceil(input.length / parts)
+  const killed = dice.int(0, parts - 1)
   const who = { pipeline: dice.pick(pipelines).name, nth: 1 }
+  const part = (nth: number): ReadonlyArray<Decision> => [
+    ...input.slice(nth * size, (nth + 1) * size).map((record): Decision => ({ do: "feed", record })),
+    // A commit begins about 100 ms after the first of what it commits has come.
+    { do: "wait", millis: dice.pick([60, 100, 110, 120, 140, 160]) },
+    ...nth === killed ? [{ do: "kill", who } as const] : [],
+  ]
   return [
     ...faults,
-    ...pipelines.map(({ name }): Decision => ({ do: "start", pipeline: name })),
-    ...input.flatMap((record, i): ReadonlyArray<Decision> => [
-      { do: "feed", record },
-      ...i % 10 === 9 ? [{ do: "wait", millis: dice.pick([60, 110, 160]) } as const] : [],
-      ...i === killed ? [{ do: "kill", who } as const] : [],
-    ]),
+    ...pipelines.map(({ name }): Decision => start(dice, name)),
+    // It has joined its group by then.
+    { do: "wait", millis: 60 },
+    ...Array.from({ length: parts }, (_, nth) => part(nth)).flat(),
+    // Who follows commits as well before the network is whole.
+    { do: "wait", millis: 200 },
   ]
 }
 

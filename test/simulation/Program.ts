@@ -25,7 +25,7 @@ export interface Surroundings {
 }
 
 /** The brokers give up a member that has not been heard for so long. */
-export const sessionTimeout = 2_000
+export const sessionTimeout = 1_200
 
 /** How long followers lag, in milliseconds. */
 export const replicationLag = 20
@@ -40,7 +40,7 @@ export const brokers: ClusterMemory.Options = {
 
 const runnerOptions: Partial<Runner.Options> = {
   sessionTimeout,
-  heartbeatInterval: 400,
+  heartbeatInterval: 300,
   rebalanceTimeout: 4_000,
   shutdownTimeout: 3_000,
 }
@@ -68,6 +68,10 @@ export class Program {
   readonly pipeline: AnyPipeline
   readonly clock: ProgramClock
   readonly calls: Array<Faults.Call> = []
+  /** What it has asked of the database. */
+  readonly statements: Array<Pick<PlannedFault, "call" | "n">> = []
+  /** Makes it a static member. */
+  readonly instance: string | undefined
   transactionalId: string | undefined
   readonly #around: Surroundings
   readonly #faults = new Map<string, PlannedFault>()
@@ -85,7 +89,9 @@ export class Program {
     clock: Clock.Clock,
     faults: ReadonlyArray<PlannedFault>,
     around: Surroundings,
+    instance?: string,
   ) {
+    this.instance = instance
     this.who = who
     this.pipeline = pipeline
     this.clock = new ProgramClock(clock)
@@ -101,7 +107,8 @@ export class Program {
       Effect.scoped,
     )
     yield* Context.get(connection, Faults.Faults).use(plan)
-    const running = Runner.run(this.pipeline, { ...runnerOptions, ...this.#around.runner })
+    const { instance: instanceId } = this
+    const running = Runner.run(this.pipeline, { ...runnerOptions, ...this.#around.runner, instanceId })
     this.#fiber = yield* (running as Effect.Effect<void>).pipe(
       Effect.provideService(Cluster, this.#awake(Context.get(connection, Cluster))),
       Effect.provideService(Clock.Clock, this.clock),

@@ -15,10 +15,14 @@ export interface Step {
 export const crashes = (system: System, whole: Ran): ReadonlyArray<Step> =>
   system.pipelines.flatMap(({ name: pipeline }) => {
     const calls = whole.calls(pipeline)[0]!.filter(({ operation }) => matters(operation))
-    return calls.flatMap(({ operation, count }) =>
+    const steps = [
+      ...calls.map(({ operation, count }) => ({ call: operation, n: count })),
+      ...whole.statements(pipeline)[0]!,
+    ]
+    return steps.flatMap(({ call, n }) =>
       (["crash before", "crash after"] as const).map((kind): Step => ({
-        fault: { do: "fault", who: { pipeline, nth: 1 }, call: operation, n: count, kind },
-        step: `${pipeline}: ${kind} ${operation} ${count}`,
+        fault: { do: "fault", who: { pipeline, nth: 1 }, call, n, kind },
+        step: `${pipeline}: ${kind} ${call} ${n}`,
       }))
     )
   }).filter(({ step }) => process.env["STEP"] === undefined || process.env["STEP"] === step)

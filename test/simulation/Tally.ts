@@ -17,6 +17,8 @@ export const kinds = [
   "rebalance: a member came",
   "rebalance: a member was lost",
   "rebalance: a member was removed",
+  "static member came back",
+  "static member's name taken by another",
   "slow member kicked out",
   "producer fenced",
   "zombie woke after its partitions had moved",

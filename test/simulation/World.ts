@@ -52,6 +52,8 @@ export interface Ran {
   readonly tally: Tally
   /** The calls of the programs of a pipeline that the decisions have started, in the order of their starts. */
   calls(pipeline: string): ReadonlyArray<ReadonlyArray<Faults.Call>>
+  /** What they have asked of the database. */
+  statements(pipeline: string): ReadonlyArray<Program["statements"]>
 }
 
 const noDatabase: Ended["database"] = { table: () => [], written: () => [] }
@@ -103,14 +105,18 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   const running = (name: string) => programs.get(name)!.filter((one) => one.runs)
   const planned = decisions.filter((one): one is PlannedFault => one.do === "fault")
 
-  const start = (pipeline: AnyPipeline) =>
+  const start = (pipeline: AnyPipeline, instance?: string) =>
     Effect.suspend(() => {
       const { name } = pipeline
       const known = programs.get(name)!
       if (running(name).length > 0) tally.add("rebalance: a member came")
+      const namesake = instance === undefined ? undefined : known.findLast((one) => one.instance === instance)
+      if (namesake !== undefined) {
+        tally.add(namesake.runs ? "static member's name taken by another" : "static member came back")
+      }
       const who = { pipeline: name, nth: known.length + 1 }
       const faults = planned.filter((one) => one.who.pipeline === name && one.who.nth === who.nth)
-      const program = new Program(who, pipeline, clock, faults, around)
+      const program = new Program(who, pipeline, clock, faults, around, instance)
       known.push(program)
       return program.start
     })
@@ -121,12 +127,12 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
         const known = programs.get(name)!
         return known.length > 0 && known.every((one) => one.isOver)
       }),
-      start,
+      (pipeline) => start(pipeline, programs.get(pipeline.name)!.at(-1)!.instance),
       { discard: true },
     )
   )
   const pass = Effect.fnUntraced(function* (millis: number) {
-    for (let left = millis, step = 10; left > 0; left -= step, step = millis - left < 1_000 ? 10 : 100) {
+    for (let left = millis, step = 20; left > 0; left -= step, step = millis - left < 1_000 ? 20 : 100) {
       yield* TestClock.adjust(Math.min(left, step))
       yield* follow
     }
@@ -158,7 +164,7 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
         return yield* pass(decision.millis)
       case "start": {
         const pipeline = system.pipelines.find(({ name }) => name === decision.pipeline)!
-        return yield* start(pipeline)
+        return yield* start(pipeline, decision.instance)
       }
       case "restart broker":
         return yield* restart(decision.node)
@@ -258,7 +264,8 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
       const failures = all().flatMap(({ failure }) => failure ?? [])
       throw new Error([`not done after ${patience / 1_000} s: ${left}`, ...failures].join("\n"))
     }
-    yield* TestClock.adjust(passed < 500 ? 10 : passed < 2_000 ? 50 : 200)
+    // What sleeps until then wakes in its order all the same: only who has died is followed later.
+    yield* TestClock.adjust(passed < 2_000 ? 100 : 300)
     yield* follow
   }
   const read = new Map<string, ReadonlyArray<ClusterMemory.TopicRecord>>()
@@ -271,5 +278,6 @@ const carryOut = Effect.fnUntraced(function* (system: System, decisions: Readonl
   return {
     tally,
     calls: (pipeline) => programs.get(pipeline)!.map(({ calls }) => calls),
+    statements: (pipeline) => programs.get(pipeline)!.map(({ statements }) => statements),
   } satisfies Ran
 })

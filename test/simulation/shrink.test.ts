@@ -6,9 +6,14 @@ import { problemOf, smallest } from "./Case.ts"
 import { messages } from "./clickstream/Input.ts"
 import * as Clickstream from "./clickstream/System.ts"
 import { chaos } from "./Draw.ts"
+import { plan } from "./Plan.ts"
 import * as Planted from "./Planted.ts"
 import { placesOf, shrink, textOf } from "./Shrink.ts"
 import { run } from "./World.ts"
+
+it("CI makes 10,000 runs in which a program dies", () => {
+  assert.isAtLeast(Object.values(plan).reduce((sum, { deaths }) => sum + deaths, 0), 10_000)
+})
 
 describe("shrinking", () => {
   it.effect("leaves what a failure needs, and nothing else", () =>

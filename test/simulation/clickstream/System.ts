@@ -26,7 +26,7 @@ const small: ReadonlyArray<Topic.Any> = [to.raw, to.enriched, to.sessions, to.id
 /** A transaction is ended by its successor long before its time, or by its time long before its owner's session ends. */
 const guarantees = {
   patient: Guarantee.exactlyOnce({ transactionTimeout: 60_000 }),
-  hasty: Guarantee.exactlyOnce({ transactionTimeout: 1_300 }),
+  hasty: Guarantee.exactlyOnce({ transactionTimeout: 800 }),
 }
 
 const under = (pipeline: unknown, guarantee: Pipeline.Guarantee<unknown, unknown>): AnyPipeline => ({
@@ -36,6 +36,11 @@ const under = (pipeline: unknown, guarantee: Pipeline.Guarantee<unknown, unknown
 
 const enriching = enrich(naming, { repeats: { window: repeatWindow }, sessions: {} })
 const counting = count(naming, { grace: "10 minutes" })
+
+const byVisitorNaming = { prefix: "", keyBy: "visitor" } as const
+const enrichingByVisitor = enrich(byVisitorNaming, { repeats: { window: repeatWindow }, sessions: {} })
+const between = { ...topics(byVisitorNaming).byUser, partitions }
+export const enrichByVisitor: string = enrichingByVisitor.name
 
 /** Each partition's messages with their places. */
 const rawOf = (input: ReadonlyArray<Fed>): ReadonlyArray<Raw> => {
@@ -65,6 +70,16 @@ const checkExactly = (input: ReadonlyArray<Fed>, ended: Ended) => {
 export const clickstream = (how: keyof typeof guarantees): System => ({
   topics: small,
   pipelines: [under(enriching, guarantees[how]), under(counting, guarantees[how])],
+  check: checkExactly,
+})
+
+/**
+ * The same with clicks that move to their users' partitions behind their sessions. Keys are the same before and behind it, so
+ * nothing else comes of it; a topic more can go wrong.
+ */
+export const byVisitor = (how: keyof typeof guarantees): System => ({
+  topics: [...small, between],
+  pipelines: [under(enrichingByVisitor, guarantees[how]), under(counting, guarantees[how])],
   check: checkExactly,
 })
 
@@ -137,6 +152,23 @@ export const whole = (how: keyof typeof guarantees, around?: (pool: Pool) => Poo
   database: (clock) => MemoryPostgres.make(clock, around),
   check: checkTables,
 })
+
+/** Each table with what writes to it, and no other: cheaper. */
+export const inOneTable: ReadonlyArray<System> = (["clicks", "counts", "sessions", "identities", "refused"] as const)
+  .map((table, i) => ({
+    ...whole("patient"),
+    pipelines: [
+      under(enriching, guarantees.patient),
+      ...table === "counts" || table === "refused" ? [under(counting, guarantees.patient)] : [],
+      storing[i]!,
+    ],
+    check: (input, ended) => {
+      const { enriched, late, ...expected } = resultOf(rawOf(input), partitions)
+      // What nothing counts cannot be late for it.
+      const rows = expectedRows({ enriched, late, ...expected })
+      same(stored(ended)[table], rows[table])
+    },
+  }))
 
 /** Clicks on their way into their table, and no other: cheaper. */
 export const clicksInTable = (around?: (pool: Pool) => Pool): System => ({

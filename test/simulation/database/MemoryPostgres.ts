@@ -13,7 +13,7 @@ import { broken, Storage, type Transaction } from "./Storage.ts"
 export type Pool = Context.Service.Shape<typeof Postgres.Postgres>
 
 /** Below the programs' session: a frozen writer holds its locks no longer. */
-const timeout = 1_000
+const timeout = 700
 
 /** What comes of a request after it was carried out, where its answer does not arrive. */
 type Lost = Effect.Effect<never, Task.PipelineError>
@@ -64,7 +64,8 @@ const meeting = (program: Program, clock: Clock.Clock): Meet => {
     Effect.gen(function* () {
       if (program.isDead) return yield* Effect.never
       yield* program.clock.thawed
-      const fault = program.planned(kind, ++counts[kind])
+      program.statements.push({ call: kind, n: ++counts[kind] })
+      const fault = program.planned(kind, counts[kind])
       switch (fault?.kind) {
         case undefined:
           return undefined

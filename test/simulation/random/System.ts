@@ -48,7 +48,7 @@ const systemOf = (
     Pipeline.make(
       "random",
       flow.pipe(Deliver.to(Finals), Failures.routeAll(DeadLetter.to(Dlt))),
-      Guarantee.exactlyOnce({ transactionTimeout: 20_000 }),
+      Guarantee.exactlyOnce({ transactionTimeout: 2_500 }),
     ) as Pipeline.Pipeline<unknown, never>,
   ],
   check: (input, ended) => check(sources.map(({ of }) => cameTo(of, input)), ended),
