@@ -52,5 +52,5 @@ describe("shrinking", () => {
       }
       assert.strictEqual(told[0], told[1])
       assert.match(told[0]!, /clickstream-enrich 1, EndTxn 2: crash before\n[^]*feed user.clicks.raw[^]*KEEP=0/)
-    }), 120_000)
+    }), 300_000)
 })
