@@ -81,7 +81,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
    */
   const isTaken = Effect.fnUntraced(function* ({ code }: KafkaError) {
     if (code !== "FENCED_INSTANCE_ID") return false
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* elapsed
     if (now - named > doubtFor || now - tookBack <= doubtFor) return true
     tookBack = now
     memberId = ""
@@ -103,7 +103,7 @@ export const run = Effect.fnUntraced(function* <E, R>(
         protocol,
         metadata,
       })
-      if (memberId !== joined.memberId) named = yield* Clock.currentTimeMillis
+      if (memberId !== joined.memberId) named = yield* elapsed
       memberId = joined.memberId
       if (joined.error === null) return joined
     }
