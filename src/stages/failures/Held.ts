@@ -1,6 +1,7 @@
 /** A task that waits in a stage until records succeed: told to who runs the task, to a gauge and to the log. */
 import { Clock, Effect, Metric, type Scope } from "effect"
 import type { Failure } from "../../Batch.ts"
+import { monotonic } from "../../Pace.ts"
 import { type HoldingBack, Task } from "../../Task.ts"
 
 /** Tasks of this process that wait for what a stage needs, by stage and reason: their partitions are not read. */
@@ -52,14 +53,14 @@ export class Held {
     return held
   })
 
-  /** Waits until `due`, for what has been missing `since`; then, where the task is held, until it may go on. */
+  /** Waits until `due`, for what has been missing `since`; then, where the task is held, until it may go on. By `elapsed`. */
   readonly wait = Effect.fnUntraced({ self: this }, function* (this: Held, need: Need, since: number, due: number) {
-    const now = () => this.#clock.currentTimeMillisUnsafe()
+    const now = () => monotonic(this.#clock)
     for (;;) {
       if (need.isOutage || now() - since >= patience) yield* this.#hold(need)
       const left = due - now()
       if (left <= 0) break
-      yield* Effect.sleep(Math.min(left, this.#isHeld ? longestSleep : since + patience - now()))
+      yield* Effect.sleep(Math.ceil(Math.min(left, this.#isHeld ? longestSleep : since + patience - now())))
     }
     if (this.#isHeld) yield* this.#task.gate
   })

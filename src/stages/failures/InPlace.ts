@@ -1,6 +1,7 @@
 /** Trying records again where they stand, while what comes after them waits. */
 import { Clock, Duration, Effect, Metric, Pull, Schedule } from "effect"
 import { type Batch, type Failed, type Failure, RecordDefect } from "../../Batch.ts"
+import { monotonic } from "../../Pace.ts"
 import { HoldingBack } from "../../Task.ts"
 import { nested } from "../../Waiting.ts"
 import { Held } from "./Held.ts"
@@ -39,7 +40,7 @@ export type Attempt<A, B, G, E> = (
 type Policies = ReadonlyMap<string, Policy<never, never>>
 type Step = (now: number, reason: Failure) => Effect.Effect<number | undefined>
 
-/** A record that failed, why, and when it is tried again. */
+/** A record that failed, why, and when it is tried again, by a clock that is never put. */
 interface Waiting {
   readonly unit: number
   readonly due: number
@@ -56,7 +57,7 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
   const holdingBack = nested(yield* HoldingBack)
   const held = yield* Held.make(name, holdingBack)
   const through = yield* Effect.provideService(open, HoldingBack, holdingBack)
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => monotonic(clock)
 
   return Effect.fnUntraced(function* (batch: Batch<A>, tried: Map<number, Attempts>) {
     const passes: Array<Batch<B, G>> = []
@@ -68,7 +69,8 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
     for (;;) {
       const out = yield* through(part, all)
       if (out.source !== batch.source) return yield* Effect.die(strayed(name))
-      const at = now()
+      const at = clock.currentTimeMillisUnsafe()
+      const failedAt = now()
       const undone: Array<Failed<G>> = []
       delays.begin()
       for (const failure of distinct(out.failed)) {
@@ -83,7 +85,7 @@ export const make = Effect.fnUntraced(function* <A, B, G, E, R>(
         const isUndone = delay !== undefined || failure.kept === true && triesAgain(policies, reason._tag)
         if (isUndone) undone.push(failure)
         if (delay === undefined) failed.push(isUndone ? undoing(failure) : failure)
-        else waiting.push({ unit, due: at + delay, reason })
+        else waiting.push({ unit, due: failedAt + delay, reason })
       }
       passes.push(succeeded(out, undone))
       if (waiting.length === 0) break
