@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Guarantee } from "../../src/index.ts"
 import { Dice } from "../support/Seeds.ts"
-import { type Case, problemOf, smallest } from "./Case.ts"
+import { attempt, type Case, problemOf, smallest } from "./Case.ts"
 import { messages } from "./clickstream/Input.ts"
 import * as Clickstream from "./clickstream/System.ts"
 import type { Decision } from "./Decision.ts"
@@ -37,13 +37,13 @@ const defects: ReadonlyArray<readonly [name: string, system: System, skipped?: n
 /** So many random runs are allowed to miss a defect. */
 const most = 300
 
-const caseOf = (system: System, seed: number): Case => {
+const caseOf = (name: string, system: System, seed: number): Case => {
   const dice = new Dice(seed)
   return {
     system,
     decisions: chaos(dice, system, messages(dice, 50), Clickstream.writers),
     options: { seed },
-    replay: `SEED=${seed} npx vitest run test/simulation/planted.test.ts`,
+    replay: `SEED=${seed} npx vitest run test/simulation/planted.test.ts -t "${name}"`,
   }
 }
 
@@ -51,9 +51,12 @@ describe("a planted defect is found", () => {
   for (const [name, system, skipped = 0] of defects) {
     it.effect(name, () =>
       Effect.gen(function* () {
+        // To look at: it fails as it was told.
+        const only = process.env["SEED"]
+        if (only !== undefined) return void (yield* attempt(caseOf(name, system, Number(only))))
         let stuck: string | undefined
         for (let seed = process.env["SHRINK"] === undefined ? 1 + skipped : 1; seed <= most; seed++) {
-          const tried = caseOf(system, seed)
+          const tried = caseOf(name, system, seed)
           const problem = problemOf(yield* Effect.exit(run(system, tried.decisions, tried.options)))
           if (problem === undefined) continue
           // It is the defect that fails, and nothing else.
